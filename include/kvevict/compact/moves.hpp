@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <tuple>
+#include <type_traits>
+
+#include <kvevict/core/status.hpp>
+#include <kvevict/select/selection.hpp>
+#include <kvevict/view/check.hpp>
+#include <kvevict/view/strided.hpp>
+
+/// Making memory match a selection: entry `retained[k]` of a row moves to slot k.
+///
+///     gather     into other memory, any layout to any layout of the same elements; the source is unchanged
+///     in_place   inside the same memory; sources never precede destinations (retained[k] >= k), so a forward pass
+///                is safe, stable, and leaves the front of every row dense
+///
+/// Both move keys and values byte by byte and any number of side arrays along. Positions stay what they were: an
+/// engine that keeps original positions passes them as a side array.
+namespace kvevict {
+
+/// A per-slot array that moves along with keys and values: positions, value norms, scores, scales. One element per
+/// slot; `dim` of the layouts is not used.
+template <class T>
+struct side_array {
+  static_assert(std::is_trivially_copyable_v<T>);
+  const T* from = nullptr;
+  strided from_layout{};
+  T* to = nullptr;
+  strided to_layout{};
+};
+
+/// A side array that stays in its own memory.
+template <class T>
+[[nodiscard]] constexpr side_array<T> side(T* data, const strided& layout) {
+  return {data, layout, data, layout};
+}
+/// A side array that goes to other memory.
+template <class T>
+[[nodiscard]] constexpr side_array<T> side(const T* from, const strided& from_layout, std::type_identity_t<T>* to,
+                                           const strided& to_layout) {
+  return {from, from_layout, to, to_layout};
+}
+
+/// lengths[r] = retained slots of row r: what the engine's lengths become after a compaction.
+constexpr void retained_lengths(const selection& kept, index_t* lengths) {
+  for (index_t r = 0; r < kept.rows(); ++r) lengths[r] = static_cast<index_t>(kept.offsets[r + 1] - kept.offsets[r]);
+}
+
+/// Offsets [rows + 1] of a `flat` cache that holds the selection with room for `slack` more slots per row.
+constexpr void flat_offsets(const selection& kept, index_t slack, offset_t* offsets) {
+  offsets[0] = 0;
+  for (index_t r = 0; r < kept.rows(); ++r)
+    offsets[r + 1] = offsets[r] + (kept.offsets[r + 1] - kept.offsets[r]) + slack;
+}
+
+/// A selection that belongs to this cache: one list per row, ascending, inside the row.
+template <cache_view Cache>
+[[nodiscard]] status check_selection_of(const Cache& cache, const selection& kept) {
+  const cache_shape shape = cache.shape();
+  if (kept.slots.data == nullptr || kept.offsets.data == nullptr)
+    return {status_code::bad_pointer, "selection", "the selection's slots or offsets are null"};
+  if (kept.offsets.size() != shape.rows() + 1 || kept.offsets[0] != 0)
+    return {status_code::bad_shape, "selection", "the selection needs rows + 1 offsets, the first of them 0"};
+  for (index_t r = 0; r < kept.rows(); ++r) {
+    const index_t length = cache.length(shape.row(r));
+    const offset_t count = kept.offsets[r + 1] - kept.offsets[r];
+    if (count < 0 || count > length || kept.offsets[r + 1] > kept.slots.size())
+      return {status_code::bad_shape, "selection", "the offsets of the selection do not fit the cache"};
+    index_t next = 0;
+    for (const index_t slot : kept[r]) {
+      if (slot < next || slot >= length)
+        return {status_code::bad_shape, "selection", "retained slots must ascend and lie inside their row"};
+      next = slot + 1;
+    }
+  }
+  return {};
+}
+
+}  // namespace kvevict

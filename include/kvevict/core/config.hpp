@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// @file
+/// The library's only macros besides the version: one annotation and one replaceable assertion.
+
+#if defined(__CUDACC__)
+#define KVEVICT_HOST_DEVICE __host__ __device__
+#else
+#define KVEVICT_HOST_DEVICE
+#endif
+
+/// Checks an internal invariant, never a caller's mistake (those are reported by `status`). Off unless the
+/// includer defines it, so that a release build pays nothing and an engine can route it to its own handler.
+#if !defined(KVEVICT_ASSERT)
+#define KVEVICT_ASSERT(condition) static_cast<void>(0)
+#endif

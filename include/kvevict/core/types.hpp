@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <kvevict/core/config.hpp>
+
+namespace kvevict {
+
+/// A slot, a head, a layer, a position: anything that is counted per row. 2^31 - 1 at most.
+using index_t = std::int32_t;
+
+/// A place in memory counted in elements, or a sum over rows: 32 layers of 128 k slots pass 2^31.
+using offset_t = std::int64_t;
+
+/// Pointer and element count. `std::span` would do on the host, but its accessors are not callable in device
+/// code without a compiler flag that an engine may not set.
+template <class T>
+struct span {
+  T* data = nullptr;
+  offset_t count = 0;
+
+  constexpr span() = default;
+  KVEVICT_HOST_DEVICE constexpr span(T* pointer, offset_t size) : data(pointer), count(size) {}
+
+  /// From anything contiguous: `std::vector`, `std::array`, `std::span`, another span.
+  template <class Range>
+    requires requires(Range& range) {
+      static_cast<T*>(range.data());
+      range.size();
+    }
+  constexpr span(Range&& range) : data(range.data()), count(static_cast<offset_t>(range.size())) {}
+
+  KVEVICT_HOST_DEVICE constexpr T& operator[](offset_t i) const {
+    KVEVICT_ASSERT(i >= 0 && i < count);
+    return data[i];
+  }
+  KVEVICT_HOST_DEVICE constexpr T* begin() const { return data; }
+  KVEVICT_HOST_DEVICE constexpr T* end() const { return data + count; }
+  KVEVICT_HOST_DEVICE constexpr offset_t size() const { return count; }
+  KVEVICT_HOST_DEVICE constexpr bool empty() const { return count == 0; }
+};
+
+/// Smaller and larger of two; `std::min` is not callable in device code.
+template <class T>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr T least(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr T greatest(T a, T b) {
+  return a < b ? b : a;
+}
+
+}  // namespace kvevict

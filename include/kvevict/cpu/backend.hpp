@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include <kvevict/core/types.hpp>
+
+namespace kvevict {
+
+/// How independent tasks are run; the engine's own thread pool is one struct with these two members.
+///
+///     index_t workers() const                  at least 1; each has its own scratch in the workspace
+///     void run(index_t tasks, f) const         calls f(task, worker) once for every task in 0 .. tasks - 1;
+///                                              two calls with the same worker never overlap
+///
+/// Tasks never share results, so every executor gives the same bits.
+template <class E>
+concept executor = requires(const E& e, void (*f)(index_t, index_t)) {
+  { e.workers() } -> std::convertible_to<index_t>;
+  e.run(index_t{}, f);
+};
+
+/// One task after another, on the caller's thread.
+struct serial {
+  [[nodiscard]] static constexpr index_t workers() { return 1; }
+  template <class Task>
+  static constexpr void run(index_t tasks, const Task& task) {
+    for (index_t t = 0; t < tasks; ++t) task(t, index_t{0});
+  }
+};
+
+/// The CPU backend: pass it first to an entry point to run there.
+///
+///     kvevict::cpu{}                             serial
+///     kvevict::cpu{kvevict::openmp{.threads = 8}}   <kvevict/cpu/openmp.hpp>
+///
+/// Compile with the vector instructions of the machine (-march=native, or -mavx2 -mfma): scoring uses what the
+/// compiler is allowed to, and runs on any machine without them.
+template <executor Executor = serial>
+struct cpu {
+  Executor how{};
+};
+cpu() -> cpu<>;
+template <class Executor>
+cpu(Executor) -> cpu<Executor>;
+
+}  // namespace kvevict

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/core/status.hpp>
+#include <kvevict/cpu/backend.hpp>
+#include <kvevict/cpu/budget/adaptive.hpp>
+#include <kvevict/view/inputs.hpp>
+
+/// Shares joint budgets, pool by pool.
+namespace kvevict::detail {
+
+template <class Inputs>
+[[nodiscard]] budget_pool_view pools_of(const Inputs& in) {
+  if constexpr (Inputs::template has<input_kind::budget_pools>)
+    return in.template get<input_kind::budget_pools>();
+  else
+    return {};
+}
+
+[[nodiscard]] inline status check_pools(const cache_shape& shape, const budget_pool_view& pools) {
+  if (pools.pool_of_row == nullptr) return {};
+  if (pools.pools < 1 || pools.pools > shape.rows())
+    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
+  for (index_t r = 0; r < shape.rows(); ++r)
+    if (pools.pool_of_row[r] < 0 || pools.pool_of_row[r] >= pools.pools)
+      return {status_code::bad_shape, "budget_pools", "a row's pool must be from 0 to pools - 1"};
+  return {};
+}
+
+/// Rows of the largest pool. The caller's pools can be of any size, so they are measured as one of all rows.
+[[nodiscard]] inline index_t largest_pool(const cache_shape& shape, const budget_pool_view& pools) {
+  return pools.pool_of_row != nullptr ? static_cast<index_t>(shape.rows()) : shape.kv_heads;
+}
+
+/// Rows by pool, ascending inside each: pool p is row[first[p]] .. row[first[p + 1]] (excluded).
+struct pool_lists {
+  index_t* first;
+  index_t* row;
+
+  static pool_lists take(carver& from, index_t rows) {
+    return {from.take<index_t>(rows + 1), from.take<index_t>(rows)};
+  }
+  /// Counting sort; returns the number of pools.
+  [[nodiscard]] index_t fill(const cache_shape& shape, const budget_pool_view& view) const {
+    const auto rows = static_cast<index_t>(shape.rows());
+    const auto pool_of = [&](index_t r) {
+      return view.pool_of_row != nullptr ? view.pool_of_row[r] : r / shape.kv_heads;
+    };
+    const index_t pools = view.pool_of_row != nullptr ? view.pools : shape.layers * shape.seqs;
+    for (index_t p = 0; p <= pools; ++p) first[p] = 0;
+    for (index_t r = 0; r < rows; ++r) ++first[pool_of(r) + 1];
+    for (index_t p = 0; p < pools; ++p) first[p + 1] += first[p];
+    for (index_t r = 0; r < rows; ++r) row[first[pool_of(r)]++] = r;
+    for (index_t p = pools; p > 0; --p) first[p] = first[p - 1];
+    first[0] = 0;
+    return pools;
+  }
+};
+
+/// budgets [rows]: nominal in, final out.
+template <class Executor, class Rule, class Scores, class Plan, class Memory>
+void share_budgets(const cpu<Executor>& on, const Rule& rule, const Scores& in, const Plan& plan_of, index_t* budgets,
+                   const Memory& memory) {
+  const index_t pools = memory.pools.fill(in.shape, in.pools);
+  const index_t most_rows = largest_pool(in.shape, in.pools);
+  on.how.run(pools, [&](index_t pool, index_t worker) {
+    const index_t* rows = memory.pools.row + memory.pools.first[pool];
+    carver place(memory.pool_scratch + worker * memory.pool_scratch_bytes);
+    const pool_scratch scratch = pool_scratch::take(place, most_rows);
+    share_pool(
+        rule, memory.pools.first[pool + 1] - memory.pools.first[pool],
+        [&](index_t i) {
+          const auto plan = plan_of(rows[i]);
+          return pool_row{in.scores[rows[i]], plan.kept, plan.nominal};
+        },
+        [&](index_t i) -> index_t& { return budgets[rows[i]]; }, scratch);
+  });
+}
+
+}  // namespace kvevict::detail

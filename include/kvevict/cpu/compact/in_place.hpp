@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cpu/backend.hpp>
+#include <kvevict/cpu/detail/copy_entry.hpp>
+
+namespace kvevict {
+
+/// Slides the retained entries of every row to its front, in the cache's own memory (compact/moves.hpp). The lengths
+/// stay the caller's to update (`retained_lengths`). Rows must not share memory.
+template <class Executor, cache_view Cache, class... T>
+status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selection& kept,
+                        const side_array<T>&... sides) {
+  if (const status s = check(cache); !s.ok()) return s;
+  if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
+  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
+  const cache_shape shape = cache.shape();
+  on.how.run(kept.rows(), [&](index_t r, index_t) {
+    index_t same = 0;  // the front that stays where it is
+    while (same < kept[r].size() && kept[r][same] == same) ++same;
+    detail::move_row(cache, cache, shape.row(r), kept[r], same, sides...);
+  });
+  return {};
+}
+
+}  // namespace kvevict

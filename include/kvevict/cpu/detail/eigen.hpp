@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+
+#include <kvevict/core/types.hpp>
+
+/// The only file that names Eigen.
+///
+/// Its matrix product would be the obvious tool, but it allocates its packing buffers; its packets (the vector
+/// type of whatever instruction set the compiler may use: SSE, AVX, AVX-512, NEON, or a plain float) with their
+/// arithmetic and vectorised exponential are what a fused, allocation-free loop needs.
+namespace kvevict::detail {
+
+using packet = Eigen::internal::packet_traits<float>::type;
+inline constexpr index_t packet_size = Eigen::internal::packet_traits<float>::size;
+inline constexpr bool many_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 || packet_size >= 16;
+
+inline packet load(const float* p) { return Eigen::internal::ploadu<packet>(p); }
+inline void store(float* p, const packet& v) { Eigen::internal::pstoreu(p, v); }
+inline packet broadcast(float x) { return Eigen::internal::pset1<packet>(x); }
+inline packet add(const packet& a, const packet& b) { return Eigen::internal::padd(a, b); }
+inline packet subtract(const packet& a, const packet& b) { return Eigen::internal::psub(a, b); }
+inline packet multiply(const packet& a, const packet& b) { return Eigen::internal::pmul(a, b); }
+inline packet multiply_add(const packet& a, const packet& b, const packet& c) {
+  return Eigen::internal::pmadd(a, b, c);
+}
+inline packet maximum(const packet& a, const packet& b) { return Eigen::internal::pmax(a, b); }
+inline packet exponential(const packet& a) { return Eigen::internal::pexp(a); }
+inline float sum(const packet& a) { return Eigen::internal::predux(a); }
+inline float largest(const packet& a) { return Eigen::internal::predux_max(a); }
+
+/// A float array as an Eigen expression, for loops that need no more.
+inline auto array(float* data, index_t count) { return Eigen::Map<Eigen::ArrayXf>(data, count); }
+inline auto array(const float* data, index_t count) { return Eigen::Map<const Eigen::ArrayXf>(data, count); }
+
+}  // namespace kvevict::detail

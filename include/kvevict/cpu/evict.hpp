@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+
+#include <kvevict/core/workspace.hpp>
+#include <kvevict/cpu/budget/share.hpp>
+#include <kvevict/cpu/score/score.hpp>
+#include <kvevict/cpu/select/receipt.hpp>
+#include <kvevict/cpu/select/select.hpp>
+
+/// The entry points on the CPU: score, select, and both in one.
+///
+/// Nothing here allocates, keeps state or throws; a call that returns anything but `ok` has changed nothing. All
+/// results are the same for every executor.
+namespace kvevict {
+
+/// Slots that `selection::slots` needs for this policy on these inputs: the sum of all nominal budgets.
+template <eviction_policy Policy, class Inputs>
+[[nodiscard]] offset_t selection_capacity(const Policy& policy, const Inputs& in) {
+  const cache_shape shape = in.cache.shape();
+  offset_t slots = 0;
+  for (index_t r = 0; r < shape.rows(); ++r)
+    slots += detail::plan_row(policy, shape, shape.row(r), in.cache.length(shape.row(r))).nominal;
+  return slots;
+}
+
+/// Scores that the engine already has, [rows][length]: what `select` works on.
+struct row_scores {
+  cache_shape shape;
+  ragged<const float> scores;
+  budget_pool_view pools{};  ///< optional: who shares a joint budget
+  offset_t entry_bytes = 0;  ///< bytes of key and value of one slot, for receipts
+};
+
+namespace detail {
+
+/// The parts of a workspace; one function, so that measuring and placing agree.
+struct select_memory {
+  index_t* budgets;
+  std::uint32_t* histograms;
+  pool_lists pools;
+  std::byte* pool_scratch;
+  offset_t pool_scratch_bytes;
+
+  template <class Policy>
+  static select_memory take(carver& from, const Policy& policy, index_t rows, index_t largest_pool, index_t workers) {
+    select_memory m{};
+    m.budgets = from.take<index_t>(rows);
+    m.histograms = from.take<std::uint32_t>(static_cast<offset_t>(workers) * digit_values);
+    if constexpr (decltype(policy.rule())::joint) {
+      m.pools = pool_lists::take(from, rows);
+      carver one;
+      pool_scratch::take(one, largest_pool);
+      m.pool_scratch_bytes = one.bytes();
+      m.pool_scratch = from.take<std::byte>(one.bytes() * workers);
+    }
+    return m;
+  }
+};
+
+struct score_memory {
+  std::byte* scratch;
+  offset_t scratch_bytes;
+
+  template <class Scorer>
+  static score_memory take(carver& from, const Scorer& scorer, const scratch_extent& extent, index_t workers) {
+    carver one;
+    kernel_for<Scorer>::plan(scorer, extent, one);
+    return {from.take<std::byte>(one.bytes() * workers), one.bytes()};
+  }
+};
+
+struct evict_memory {
+  offset_t* offsets;
+  float* scores;
+  score_memory score;
+  select_memory select;
+
+  template <class Policy, class Inputs>
+  static evict_memory take(carver& from, const Policy& policy, const Inputs& in, index_t workers) {
+    const cache_shape shape = in.cache.shape();
+    const auto rows = static_cast<index_t>(shape.rows());
+    offset_t slots = 0;
+    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));
+    evict_memory m{};
+    m.offsets = from.take<offset_t>(rows + 1);
+    m.scores = from.take<float>(slots);
+    const auto scorer = policy.scorer();
+    m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
+    m.select = select_memory::take(from, policy, rows, largest_pool(shape, pools_of(in)), workers);
+    return m;
+  }
+};
+
+[[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
+  if (memory.size() < needed)
+    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
+  if (needed > 0 && memory.data == nullptr)
+    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
+    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
+  return {};
+}
+
+[[nodiscard]] inline status check_selection(const selection& out, offset_t rows, offset_t slots) {
+  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
+  if (out.offsets.size() != rows + 1)
+    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
+  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
+  if (out.slots.size() < slots)
+    return {status_code::small_output, "slots", "the selection has less room than selection_capacity", slots};
+  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
+    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
+  return {};
+}
+
+/// Budgets, offsets, slots and receipts from scores; everything has been checked.
+template <class Executor, class Policy>
+void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const selection& out,
+                const select_memory& memory) {
+  const auto plan_of = [&](index_t r) { return plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r)); };
+  const auto rows = static_cast<index_t>(in.shape.rows());
+  for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).nominal;
+  if constexpr (decltype(policy.rule())::joint)
+    share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
+  out.offsets[0] = 0;
+  for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
+  select_rows(
+      on, [&](index_t r) { return in.scores[r]; }, memory.budgets, [&](index_t r) { return plan_of(r).kept; }, out,
+      memory.histograms);
+  if (!out.receipts.empty()) write_receipts(on, in, plan_of, out);
+}
+
+}  // namespace detail
+
+/// Bytes that `evict` needs. Depends on the shape, the lengths, the policy and the number of workers; reads no key.
+template <class Executor, eviction_policy Policy, class Inputs>
+[[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const Inputs& in) {
+  carver count;
+  detail::evict_memory::take(count, policy, in, on.how.workers());
+  return count.bytes();
+}
+
+/// Scores every row: out[row][slot], higher = keep. `out.offsets` are the caller's and must match the lengths.
+template <class Executor, eviction_policy Policy, class Inputs>
+status score_rows(const cpu<Executor>& on, const Policy& policy, const Inputs& in, const ragged<float>& out,
+                  const workspace& memory) {
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check_inputs(in); !s.ok()) return s;
+  if (const status s = detail::check_rows(policy, in, true); !s.ok()) return s;
+  const cache_shape shape = in.cache.shape();
+  if (out.data == nullptr || out.offsets == nullptr)
+    return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
+  if (out.rows != shape.rows()) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
+  for (index_t r = 0; r < out.rows; ++r)
+    if (out.offsets[r + 1] - out.offsets[r] != in.cache.length(shape.row(r)))
+      return {status_code::bad_shape, "scores", "the offsets of the scores do not match the lengths of the rows"};
+  carver place(memory.data);
+  const auto extent = detail::extent_of(in, detail::longest_row(in));
+  const auto m = detail::score_memory::take(place, policy.scorer(), extent, on.how.workers());
+  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+  detail::run_scorer(on, policy, in, out, extent, m.scratch, m.scratch_bytes, true);
+  return {};
+}
+
+/// Selects by scores that are given: the policy's budget rule and protection, its scorer is not used.
+template <class Executor, eviction_policy Policy>
+status select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const selection& out,
+              const workspace& memory) {
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check(in.shape); !s.ok()) return s;
+  if (const status s = detail::check_pools(in.shape, in.pools); !s.ok()) return s;
+  if (in.scores.data == nullptr || in.scores.offsets == nullptr)
+    return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
+  if (in.scores.rows != in.shape.rows())
+    return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
+  offset_t slots = 0;
+  for (index_t r = 0; r < in.scores.rows; ++r) {
+    const offset_t length = in.scores.offsets[r + 1] - in.scores.offsets[r];
+    if (length < 1 || length > std::numeric_limits<index_t>::max())
+      return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and below 2^31"};
+    const auto plan = detail::plan_row(policy, in.shape, in.shape.row(r), static_cast<index_t>(length));
+    if (const status s = detail::check(plan); !s.ok()) return s;
+    slots += plan.nominal;
+  }
+  if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
+  carver place(memory.data);
+  const auto m = detail::select_memory::take(place, policy, in.scores.rows,
+                                             detail::largest_pool(in.shape, in.pools), on.how.workers());
+  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+  detail::run_select(on, policy, in, out, m);
+  return {};
+}
+
+/// Bytes that `select` needs.
+template <class Executor, eviction_policy Policy>
+[[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
+  carver count;
+  detail::select_memory::take(count, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),
+                              on.how.workers());
+  return count.bytes();
+}
+
+/// Scores and selects: which slots of each row stay (select/selection.hpp). Reads the cache, changes only `out` and
+/// the workspace; `compact` then makes the memory match.
+template <class Executor, eviction_policy Policy, class Inputs>
+status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, const selection& out,
+             const workspace& memory) {
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check_inputs(in); !s.ok()) return s;
+  const budget_pool_view pools = detail::pools_of(in);
+  const cache_shape shape = in.cache.shape();
+  if (const status s = detail::check_pools(shape, pools); !s.ok()) return s;
+  // Rows that share a budget compete by their scores, also those whose own nominal budget covers them.
+  constexpr bool score_whole_rows = decltype(policy.rule())::joint;
+  if (const status s = detail::check_rows(policy, in, score_whole_rows); !s.ok()) return s;
+  if (const status s = detail::check_selection(out, shape.rows(), selection_capacity(policy, in)); !s.ok()) return s;
+  carver place(memory.data);
+  const auto m = detail::evict_memory::take(place, policy, in, on.how.workers());
+  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+
+  const auto rows = static_cast<index_t>(shape.rows());
+  m.offsets[0] = 0;
+  for (index_t r = 0; r < rows; ++r) m.offsets[r + 1] = m.offsets[r] + in.cache.length(shape.row(r));
+  detail::run_scorer(on, policy, in, ragged<float>{m.scores, m.offsets, rows},
+                     detail::extent_of(in, detail::longest_row(in)), m.score.scratch, m.score.scratch_bytes,
+                     score_whole_rows);
+  detail::run_select(on, policy, row_scores{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)},
+                     out, m.select);
+  return {};
+}
+
+}  // namespace kvevict

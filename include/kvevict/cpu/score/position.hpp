@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+
+#include <kvevict/core/amount.hpp>
+#include <kvevict/cpu/detail/threshold.hpp>
+#include <kvevict/cpu/score/kernel.hpp>
+#include <kvevict/score/position.hpp>
+
+namespace kvevict::detail {
+
+/// Position of a slot: the caller's, or the slot itself.
+template <class Inputs>
+index_t position_of(const Inputs& in, const row_id& row, index_t slot) {
+  if constexpr (Inputs::template has<input_kind::positions>) {
+    const auto& positions = in.template get<input_kind::positions>();
+    return positions.data[positions.layout.offset(row, slot, 0)];
+  } else {
+    return slot;
+  }
+}
+
+template <class Inputs>
+status check_positions(const Inputs& in) {
+  if constexpr (Inputs::template has<input_kind::positions>) {
+    if (in.template get<input_kind::positions>().data == nullptr)
+      return {status_code::bad_pointer, "positions", "the positions are null"};
+  }
+  return {};
+}
+
+template <>
+struct source_kernel<score::recency> {
+  template <class Inputs>
+  static status check(const score::recency&, const Inputs& in, const score::row_context&) {
+    return check_positions(in);
+  }
+  static void plan(const score::recency&, const scratch_extent&, carver&) {}
+  template <class Inputs>
+  static void run(const score::recency&, const Inputs& in, const score::row_context& row, const scratch_extent&,
+                  float* out, carver) {
+    for (index_t j = 0; j < row.length; ++j) out[j] = static_cast<float>(position_of(in, row.row, j));
+  }
+};
+
+template <>
+struct source_kernel<score::random> {
+  template <class Inputs>
+  static status check(const score::random&, const Inputs& in, const score::row_context&) {
+    return check_positions(in);
+  }
+  static void plan(const score::random&, const scratch_extent&, carver&) {}
+  template <class Inputs>
+  static void run(const score::random& s, const Inputs& in, const score::row_context& row, const scratch_extent&,
+                  float* out, carver) {
+    const std::uint64_t stream = score::row_stream(in.cache.shape(), row.row);
+    for (index_t j = 0; j < row.length; ++j)
+      out[j] = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position_of(in, row.row, j)));
+  }
+};
+
+template <>
+struct stage_kernel<score::random_share> {
+  template <class Inputs>
+  static status check(const score::random_share&, const Inputs& in, const score::row_context&) {
+    return check_positions(in);
+  }
+  static void plan(const score::random_share&, const scratch_extent&, carver& scratch) {
+    scratch.take<std::uint32_t>(digit_values);
+  }
+  template <class Inputs>
+  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row,
+                  const scratch_extent&, float* scores, carver scratch) {
+    std::uint32_t* histogram = scratch.take<std::uint32_t>(digit_values);
+    const index_t last = row.length - row.recent;
+    const index_t free_budget = row.budget - row.sinks - row.recent;
+    const auto drawn = static_cast<index_t>(static_cast<offset_t>(millionths(s.share)) * free_budget / 1000000);
+    const index_t certain = free_budget - drawn;
+    if (drawn < 1) return;
+
+    index_t above = 0;
+    threshold t{.key = 0xffffffffu, .ties_to_take = 0};
+    if (certain > 0) {
+      const candidates row_scores{scores + row.sinks, last - row.sinks, 0};
+      t = find_threshold([&](index_t) { return row_scores; }, 1, certain, histogram, &above);
+    }
+    const std::uint64_t stream = score::row_stream(in.cache.shape(), row.row);
+    for (index_t j = row.sinks; j < last; ++j) {
+      const std::uint32_t key = order_key(scores[j]);
+      if (key > t.key || (key == t.key && t.ties_to_take-- > 0)) continue;
+      const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position_of(in, row.row, j)));
+      scores[j] = std::log(u) * std::exp(-scores[j] / static_cast<float>(s.temperature));
+    }
+  }
+};
+
+}  // namespace kvevict::detail

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/core/ragged.hpp>
+#include <kvevict/cpu/backend.hpp>
+#include <kvevict/cpu/score/attention.hpp>
+#include <kvevict/cpu/score/combine.hpp>
+#include <kvevict/cpu/score/group.hpp>
+#include <kvevict/cpu/score/keys.hpp>
+#include <kvevict/cpu/score/pool.hpp>
+#include <kvevict/cpu/score/position.hpp>
+#include <kvevict/cpu/score/prior.hpp>
+#include <kvevict/policy/policy.hpp>
+#include <kvevict/view/check.hpp>
+
+/// Runs a scorer over all rows.
+namespace kvevict::detail {
+
+/// A row as the budget and the protection see it; what a policy means for it before any score.
+struct row_plan {
+  index_t length = 0;
+  index_t nominal = 0;  ///< at most length
+  protected_slots kept;
+  bool whole = false;  ///< the budget covers the row
+};
+
+template <class Policy>
+[[nodiscard]] row_plan plan_row(const Policy& policy, const cache_shape& shape, const row_id& row, index_t length) {
+  const protect protection = policy.protection();
+  // A schedule over layers needs the protected slots, and a share of the budget is protected only once the budget is
+  // known: a rule that reads protected slots sees those of the plain length.
+  const budget::row_extent extent{row, length, protection.of(length, length).count()};
+  const offset_t nominal = policy.rule().nominal(shape, extent);
+  const auto size = static_cast<index_t>(greatest<offset_t>(0, least<offset_t>(nominal, length)));
+  return {length, size, protection.of(length, size), nominal >= length};
+}
+
+/// Whether a row's budget is one that can be met.
+[[nodiscard]] inline status check(const row_plan& plan) {
+  if (plan.whole) return {};
+  if (plan.nominal < 1) return {status_code::bad_budget, "budget", "the budget of a row must be at least one slot"};
+  if (plan.nominal < plan.kept.count())
+    return {status_code::bad_budget, "budget",
+            "the budget of a row is smaller than its protected slots (sinks + recent, which it includes)",
+            plan.kept.count()};
+  return {};
+}
+
+template <class Policy, class Inputs>
+[[nodiscard]] score::row_context context_of(const row_plan& plan, const row_id& row, const Inputs& in) {
+  return {row, plan.length, plan.nominal, plan.kept.sinks, plan.kept.recent, group_size(in)};
+}
+
+template <class Inputs>
+[[nodiscard]] scratch_extent extent_of(const Inputs& in, index_t longest) {
+  scratch_extent extent{longest, group_size(in), in.cache.keys().dims(), 0};
+  if constexpr (cache_with_values<decltype(in.cache)>) extent.value_dims = in.cache.values().dims();
+  return extent;
+}
+
+template <class Inputs>
+[[nodiscard]] index_t longest_row(const Inputs& in) {
+  const cache_shape shape = in.cache.shape();
+  index_t longest = 0;
+  for (index_t r = 0; r < shape.rows(); ++r) longest = greatest(longest, in.cache.length(shape.row(r)));
+  return longest;
+}
+
+template <class Policy, class Inputs>
+[[nodiscard]] status check_rows(const Policy& policy, const Inputs& in, bool score_whole_rows) {
+  const cache_shape shape = in.cache.shape();
+  const auto scorer = policy.scorer();
+  for (index_t r = 0; r < shape.rows(); ++r) {
+    const row_id row = shape.row(r);
+    const row_plan plan = plan_row(policy, shape, row, in.cache.length(row));
+    if (const status s = check(plan); !s.ok()) return s;
+    if (plan.whole && !score_whole_rows) continue;
+    const status s = kernel_for<decltype(scorer)>::check(scorer, in, context_of<Policy>(plan, row, in));
+    if (!s.ok()) return s;
+  }
+  return {};
+}
+
+template <class Executor, class Policy, class Inputs>
+void run_scorer(const cpu<Executor>& on, const Policy& policy, const Inputs& in, const ragged<float>& out,
+                const scratch_extent& extent, std::byte* scratch, offset_t scratch_bytes, bool score_whole_rows) {
+  const auto scorer = policy.scorer();
+  const cache_shape shape = in.cache.shape();
+  on.how.run(out.rows, [&](index_t r, index_t worker) {
+    const row_id row = shape.row(r);
+    const row_plan plan = plan_row(policy, shape, row, in.cache.length(row));
+    if (plan.whole && !score_whole_rows) return;
+    kernel_for<decltype(scorer)>::run(scorer, in, context_of<Policy>(plan, row, in), extent, out[r].data,
+                                         carver(scratch + worker * scratch_bytes));
+  });
+  if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>) {
+    on.how.run(shape.layers * shape.seqs, [&](index_t pool, index_t) {
+      const index_t first = pool * shape.kv_heads;
+      auto mean = array(out[first].data, out.length(first));
+      for (index_t h = 1; h < shape.kv_heads; ++h) mean += array(out[first + h].data, out.length(first));
+      mean /= static_cast<float>(shape.kv_heads);
+      for (index_t h = 1; h < shape.kv_heads; ++h) array(out[first + h].data, out.length(first)) = mean;
+    });
+  }
+}
+
+}  // namespace kvevict::detail

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/policy/policy.hpp>
+
+namespace kvevict {
+
+/// Ada-KV (arXiv 2407.11550): any policy with head-wise budgets, `adakv<snapkv<>>`, `adakv<ahakv<>>`,
+/// `adakv<pyramidkv<>>` (layer budgets first, then heads).
+///
+/// Defaults of the authors' runs with GQA: floor 0.2, mixture. Differs from their code: totals are exact
+/// (budget/adaptive.hpp), and no head's scores are normalised before they compete.
+template <eviction_policy Base>
+struct adakv {
+  static constexpr const char* name = Base::name;  ///< printed with the prefix `ada_`
+  Base base{};
+  double floor = 0.2;
+  budget::safeguard safeguard = budget::safeguard::mixture;
+
+  friend constexpr bool operator==(const adakv&, const adakv&) = default;
+  template <class Self, class Visit>
+  static constexpr void options(Self& self, Visit&& visit) {
+    Base::options(self.base, visit);
+    visit("floor", self.floor);
+    visit("safeguard", self.safeguard);
+  }
+
+  [[nodiscard]] constexpr auto scorer() const { return base.scorer(); }
+  [[nodiscard]] constexpr auto rule() const { return budget::adaptive{base.rule(), floor, safeguard}; }
+  [[nodiscard]] constexpr protect protection() const { return base.protection(); }
+};
+template <class Base>
+adakv(Base) -> adakv<Base>;
+template <class Base>
+adakv(Base, double) -> adakv<Base>;
+template <class Base>
+adakv(Base, double, budget::safeguard) -> adakv<Base>;
+
+}  // namespace kvevict

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include <kvevict/budget/adaptive.hpp>
+#include <kvevict/budget/rule.hpp>
+#include <kvevict/score/scorer.hpp>
+#include <kvevict/select/protect.hpp>
+
+namespace kvevict {
+
+/// A policy is a value that says how to score, how many slots each row keeps, and which are never evicted.
+///
+///     scorer()       a score::source per kv_head
+///     rule()         a budget::rule
+///     protection()   a protect
+///
+/// Policies are plain aggregates: options by name, comparable, storable, usable in a signature. An engine's own is
+/// any type with these three members.
+template <class P>
+concept eviction_policy = std::is_trivially_copyable_v<P> && requires(const P& p) {
+  { p.scorer() } -> score::source;
+  { p.rule() } -> budget::rule;
+  { p.protection() } -> std::convertible_to<protect>;
+};
+
+/// Whether all options of a policy are in range; the status names the first that is not.
+template <eviction_policy Policy>
+[[nodiscard]] constexpr status check(const Policy& policy) {
+  status s = score::check(policy.scorer());
+  if (s.ok()) s = policy.rule().check();
+  if (s.ok()) s = policy.protection().check();
+  return s;
+}
+
+/// Value of a `recent` option that means "as many slots as the observation window has rows".
+inline constexpr index_t as_window = -1;
+
+/// The recent slots of a policy with an observation window.
+[[nodiscard]] constexpr amount recent_or_window(index_t recent, index_t window) {
+  return slots(recent == as_window ? window : recent);
+}
+
+}  // namespace kvevict

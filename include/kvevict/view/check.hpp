@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <limits>
+
+#include <kvevict/core/status.hpp>
+#include <kvevict/view/inputs.hpp>
+
+/// What can be wrong with a view, found before anything is read through it.
+namespace kvevict {
+
+/// Extents that are at least 1 and whose product is a row index.
+[[nodiscard]] constexpr status check(const cache_shape& shape) {
+  if (shape.layers < 1) return {status_code::bad_shape, "layers", "layers must be at least 1"};
+  if (shape.seqs < 1) return {status_code::bad_shape, "seqs", "seqs must be at least 1"};
+  if (shape.kv_heads < 1) return {status_code::bad_shape, "kv_heads", "kv_heads must be at least 1"};
+  constexpr offset_t most = std::numeric_limits<index_t>::max() - 1;
+  if (static_cast<offset_t>(shape.layers) * shape.seqs > most / shape.kv_heads)
+    return {status_code::bad_shape, "shape", "layers * seqs * kv_heads must be below 2^31 - 1"};
+  if (shape.first_layer < 0 || shape.first_layer > most - shape.layers ||
+      (shape.model_layers != 0 && shape.model_layers < shape.first_layer + shape.layers))
+    return {status_code::bad_shape, "first_layer", "first_layer + layers must lie inside the model's layers"};
+  return {};
+}
+
+/// Entries that have memory, dims, and room for the longest row where the layout knows its room.
+template <entry_source Entries>
+[[nodiscard]] constexpr status check(const Entries& entries, const char* name) {
+  if (entries.null()) return {status_code::bad_pointer, name, "the data pointer is null"};
+  if (entries.dims() < 1) return {status_code::bad_shape, name, "an entry must have at least one dim"};
+  if constexpr (requires { entries.layout.offsets; })
+    if (entries.layout.offsets == nullptr) return {status_code::bad_pointer, name, "the layout's offsets are null"};
+  if constexpr (requires { entries.layout.block_table; }) {
+    if (entries.layout.block_table == nullptr)
+      return {status_code::bad_pointer, name, "the layout's block table is null"};
+    if (entries.layout.block_size < 1 || entries.layout.max_blocks < 1)
+      return {status_code::bad_shape, name, "block_size and max_blocks must be at least 1"};
+  }
+  return {};
+}
+
+/// Whether `length` slots fit where the layout says how many do.
+template <entry_source Entries>
+[[nodiscard]] constexpr bool has_room(const Entries& entries, const row_id& row, index_t length) {
+  if constexpr (requires { entries.layout.capacity(row); })
+    return length <= entries.layout.capacity(row);
+  else
+    return true;
+}
+
+/// A cache whose every row can be read.
+template <cache_view Cache>
+[[nodiscard]] constexpr status check(const Cache& cache) {
+  const cache_shape shape = cache.shape();
+  if (const status s = check(shape); !s.ok()) return s;
+  if (const status s = check(cache.keys(), "keys"); !s.ok()) return s;
+  if constexpr (cache_with_values<Cache>)
+    if (const status s = check(cache.values(), "values"); !s.ok()) return s;
+  for (index_t r = 0; r < shape.rows(); ++r) {
+    const row_id row = shape.row(r);
+    const index_t length = cache.length(row);
+    if (length < 1) return {status_code::bad_shape, "length", "the length of a row must be at least one slot"};
+    bool fits = has_room(cache.keys(), row, length);
+    if constexpr (cache_with_values<Cache>) fits = fits && has_room(cache.values(), row, length);
+    if (!fits) return {status_code::bad_shape, "length", "the length of a row exceeds the capacity of its layout"};
+  }
+  return {};
+}
+
+/// query_heads per kv_head; 1 where no input has query_heads. 0 says that the heads do not divide.
+template <class Inputs>
+[[nodiscard]] constexpr index_t group_size(const Inputs& in) {
+  const index_t kv_heads = in.cache.shape().kv_heads;
+  index_t query_heads = kv_heads;
+  if constexpr (Inputs::template has<input_kind::queries>)
+    query_heads = in.template get<input_kind::queries>().query_heads;
+  else if constexpr (Inputs::template has<input_kind::attention>)
+    query_heads = in.template get<input_kind::attention>().query_heads;
+  return query_heads >= kv_heads && query_heads % kv_heads == 0 ? query_heads / kv_heads : 0;
+}
+
+/// A cache that can be read, and inputs whose head counts fit it. What only one scorer reads, that scorer checks.
+template <class Inputs>
+[[nodiscard]] constexpr status check_inputs(const Inputs& in) {
+  if (const status s = check(in.cache); !s.ok()) return s;
+  if (group_size(in) < 1)
+    return {status_code::bad_shape, "query_heads", "query_heads must be a positive multiple of kv_heads"};
+  if constexpr (Inputs::template has<input_kind::queries> && Inputs::template has<input_kind::attention>)
+    if (in.template get<input_kind::queries>().query_heads != in.template get<input_kind::attention>().query_heads)
+      return {status_code::bad_shape, "query_heads", "queries and attention must have the same query_heads"};
+  return {};
+}
+
+}  // namespace kvevict
