@@ -1,0 +1,50 @@
+# What the project's own programs are built with; a user of the headers never includes this file.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+
+add_library(kvevict_develop INTERFACE)
+target_link_libraries(kvevict_develop INTERFACE kvevict::cpu OpenMP::OpenMP_CXX)
+target_compile_options(kvevict_develop INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow
+                                                 -Wold-style-cast -Wnon-virtual-dtor
+                                                 $<$<BOOL:${KVEVICT_WERROR}>:-Werror>
+                                                 $<$<BOOL:${KVEVICT_NATIVE}>:-march=native>)
+if(KVEVICT_SANITIZE)
+  target_compile_options(kvevict_develop INTERFACE -fsanitize=${KVEVICT_SANITIZE} -fno-sanitize-recover=all
+                                                   -fno-omit-frame-pointer -g1)
+  target_link_options(kvevict_develop INTERFACE -fsanitize=${KVEVICT_SANITIZE})
+endif()
+
+# kvevict_header_test(): every header is compiled alone, included twice, in two objects that are linked together, so
+# that a missing include, a missing guard and a missing `inline` all fail.
+function(kvevict_header_test)
+  file(GLOB_RECURSE headers RELATIVE ${PROJECT_SOURCE_DIR}/include CONFIGURE_DEPENDS
+       ${PROJECT_SOURCE_DIR}/include/*.hpp)
+  set(sources)
+  foreach(header IN LISTS headers)
+    string(MAKE_C_IDENTIFIER ${header} id)
+    foreach(copy first second)
+      set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${id}_${copy}.cpp)
+      file(CONFIGURE OUTPUT ${source} CONTENT "#include <${header}>\n#include <${header}>\n")
+      list(APPEND sources ${source})
+    endforeach()
+  endforeach()
+  set(main ${CMAKE_CURRENT_BINARY_DIR}/headers/main.cpp)
+  file(CONFIGURE OUTPUT ${main} CONTENT "int main() {}\n")
+  add_executable(headers ${sources} ${main})
+  target_link_libraries(headers PRIVATE kvevict_develop)
+  target_compile_options(headers PRIVATE -O0)
+  add_test(NAME headers COMMAND headers)
+endfunction()
+
+# kvevict_must_not_compile(NAME SOURCE): the source compiles as it is, and with -DWRONG it fails with the text after
+# `// expect:` in its first lines, so that it cannot fail for another reason.
+function(kvevict_must_not_compile source)
+  get_filename_component(name ${source} NAME_WE)
+  file(STRINGS ${source} expectation REGEX "^// expect: " LIMIT_COUNT 1)
+  string(REPLACE "// expect: " "" expectation "${expectation}")
+  set(command ${CMAKE_CXX_COMPILER} -std=c++20 -fsyntax-only -I${PROJECT_SOURCE_DIR}/include
+      -isystem $<JOIN:$<TARGET_PROPERTY:Eigen3::Eigen,INTERFACE_INCLUDE_DIRECTORIES>,$<SEMICOLON>-isystem$<SEMICOLON>>
+      ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  add_test(NAME compiles.${name} COMMAND "${command}" COMMAND_EXPAND_LISTS)
+  add_test(NAME must_not_compile.${name} COMMAND "${command}" -DWRONG COMMAND_EXPAND_LISTS)
+  set_tests_properties(must_not_compile.${name} PROPERTIES PASS_REGULAR_EXPRESSION "${expectation}")
+endfunction()
