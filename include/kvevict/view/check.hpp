@@ -76,7 +76,7 @@ template <class Inputs>
     query_heads = in.template get<input_kind::queries>().query_heads;
   else if constexpr (Inputs::template has<input_kind::attention>)
     query_heads = in.template get<input_kind::attention>().query_heads;
-  return query_heads >= kv_heads && query_heads % kv_heads == 0 ? query_heads / kv_heads : 0;
+  return kv_heads >= 1 && query_heads >= kv_heads && query_heads % kv_heads == 0 ? query_heads / kv_heads : 0;
 }
 
 /// A cache that can be read, and inputs whose head counts fit it. What only one scorer reads, that scorer checks.

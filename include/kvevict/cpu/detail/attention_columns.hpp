@@ -130,9 +130,10 @@ inline void store_block(const column_scratch& b, offset_t at, index_t row, index
   b.mass[at] = sum(mass);
 }
 
-/// out[query_head of the group][slot] += weight * a[i, slot] for the rows at positions first .. last.
+/// out[query_head of the group][slot] += weight * a[i, slot] for the rows at positions first .. last. Never inlined:
+/// every policy that scores this way shares one copy, which keeps a program with many policies quick to compile.
 template <class Attention, class Inputs>
-void add_columns(const Attention& s, const Inputs& in, const score::row_context& row, index_t first, index_t last,
+[[gnu::noinline]] void add_columns(const Attention& s, const Inputs& in, const score::row_context& row, index_t first, index_t last,
                  float* out, const column_scratch& b) {
   constexpr bool known = Attention::gain_type::plain && Inputs::template has<input_kind::log_sum_exp>;
   const auto& keys = in.cache.keys();

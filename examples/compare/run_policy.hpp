@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include <kvevict/cpu.hpp>
+#include <kvevict/cpu/openmp.hpp>
+#include <kvevict/policy/spec.hpp>
+
+#include "runs.hpp"
+
+/// One policy on one layer, stage by stage. A template over every policy that `compare` knows takes long to compile, so
+/// two translation units share the work: run_plain.cpp and run_adaptive.cpp.
+
+/// Memory that starts at a multiple of 64 bytes.
+class aligned_bytes {
+ public:
+  explicit aligned_bytes(kvevict::offset_t bytes)
+      : bytes_(bytes), data_(static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), alignment))) {}
+  [[nodiscard]] kvevict::workspace get() const { return {data_.get(), bytes_}; }
+
+ private:
+  static constexpr std::align_val_t alignment{kvevict::workspace_alignment};
+  struct release {
+    void operator()(std::byte* p) const { ::operator delete(p, alignment); }
+  };
+  kvevict::offset_t bytes_;
+  std::unique_ptr<std::byte, release> data_;
+};
+
+template <class F>
+double seconds(const F& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Fills `result`; the status says what is wrong with the policy on this layer.
+template <class Policy>
+kvevict::status run(const Policy& policy, const layer_capture& c, int future, int index, int depth, layer_run& result) {
+  using namespace kvevict;
+  const cpu on{openmp{}};
+  const index_t length = c.length - future;
+  const cache_shape shape{1, 1, c.kv_heads, index, depth};
+  const cache whole{shape, length, entries{c.keys.data(), hnd(1, c.kv_heads, c.length, c.dim), c.dim},
+                    entries{c.values.data(), hnd(1, c.kv_heads, c.length, c.value_dim), c.value_dim}};
+  const inputs in{whole, query_view{entries{c.queries.data(), hnd(1, c.query_heads, c.rows, c.dim), c.dim},
+                                    c.query_heads, greatest(0, c.rows - future)}};
+
+  std::vector<offset_t> offsets(static_cast<std::size_t>(c.kv_heads) + 1);
+  std::vector<index_t> slots(static_cast<std::size_t>(selection_capacity(policy, in)));
+  const selection kept{slots, offsets};
+  const aligned_bytes memory(workspace_bytes(on, policy, in) + 64);
+
+  std::vector<float> scores(static_cast<std::size_t>(c.kv_heads) * static_cast<std::size_t>(length));
+  std::vector<offset_t> score_offsets(offsets.size());
+  for (std::size_t h = 0; h < score_offsets.size(); ++h) score_offsets[h] = static_cast<offset_t>(h) * length;
+  status s;
+  result.score_seconds = seconds([&] {
+    s = score_rows(on, policy, in, ragged<float>{scores.data(), score_offsets.data(), c.kv_heads}, memory.get());
+  });
+  if (s.ok()) {
+    const row_scores scored{shape, {scores.data(), score_offsets.data(), c.kv_heads}};
+    result.select_seconds = seconds([&] { s = select(on, policy, scored, kept, memory.get()); });
+  } else if (s.code == status_code::bad_input) {
+    s = evict(on, policy, in, kept, memory.get());  // a budget that covers every row needs no scores
+  }
+  if (!s.ok()) return s;
+
+  // The survivors of all heads, back to back, with no room to spare.
+  std::vector<offset_t> places(offsets.size());
+  flat_offsets(kept, 0, places.data());
+  const auto total = static_cast<std::size_t>(places.back());
+  std::vector<float> keys(total * static_cast<std::size_t>(c.dim)), values(total * static_cast<std::size_t>(c.value_dim));
+  const cache smaller{shape, index_t{0}, entries{keys.data(), flat{places.data(), c.dim}, c.dim},
+                      entries{values.data(), flat{places.data(), c.value_dim}, c.value_dim}};
+  result.compact_seconds = seconds([&] { s = gather(on, whole, kept, smaller); });
+  if (!s.ok()) return s;
+
+  std::vector<float> copy(c.keys.size() + c.values.size());
+  result.copy_seconds = seconds([&] {
+    std::memcpy(copy.data(), c.keys.data(), c.keys.size() * sizeof(float));
+    std::memcpy(copy.data() + c.keys.size(), c.values.data(), c.values.size() * sizeof(float));
+  });
+  for (index_t h = 0; h < c.kv_heads; ++h) result.retained.emplace_back(kept[h].begin(), kept[h].end());
+  return s;
+}
+
+/// Runs the policy of run.spec if it is of this kind: with head-wise budgets, or without.
+template <bool Adaptive>
+void run_kind(const layer_capture& capture, int future, int index, int depth, policy_run& of) {
+  std::string problem;
+  const std::string wrong_spec = kvevict::visit_policy(of.spec, of.budget, [&](const auto& policy) {
+    if constexpr (Adaptive == requires { policy.base; }) {
+      layer_run result;
+      const kvevict::status s = run(policy, capture, future, index, depth, result);
+      if (s.ok()) {
+        of.layers.push_back(std::move(result));
+      } else {
+        problem = std::string(s.argument) + ": " + s.sentence;
+        if (s.code == kvevict::status_code::bad_budget && s.needed > 0)
+          problem += " [at least " + std::to_string(s.needed) + "]";
+      }
+    }
+  });
+  of.problem = wrong_spec.empty() ? problem : wrong_spec;
+}
