@@ -23,13 +23,15 @@ def short(spec):
 
 def retained(results, selection, layers):
     """Which positions each policy keeps: a row per kv_head, a block per policy, a panel per layer."""
-    length, specs = results["length"], list(selection)
+    length = results["length"]
+    specs = [p["policy"] for p in results["policies"] if p["policy"] in selection]
     bins = min(length, 700)
     of_slot = np.arange(length) * bins // length
     size = np.bincount(of_slot, minlength=bins)
     columns = min(2, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6.5 * columns + 1, (0.24 * len(specs) + 1) * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(6.5 * columns + 1, (0.24 * len(specs) + 1) * rows), squeeze=False,
+                                layout="constrained")
     for axis in axes.flat[len(layers):]:
         axis.set_visible(False)
     for axis, layer in zip(axes.flat, layers):
