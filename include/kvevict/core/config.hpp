@@ -2,7 +2,7 @@
 #pragma once
 
 /// @file
-/// The library's only macros besides the version: one annotation and one replaceable assertion.
+/// The library's only macros besides the version: two annotations and one replaceable assertion.
 
 #if defined(__CUDACC__)
 #define KVEVICT_HOST_DEVICE __host__ __device__
@@ -14,4 +14,13 @@
 /// includer defines it, so that a release build pays nothing and an engine can route it to its own handler.
 #if !defined(KVEVICT_ASSERT)
 #define KVEVICT_ASSERT(condition) static_cast<void>(0)
+#endif
+
+/// Before a loop whose few rounds are known: unroll it completely, at any optimisation level.
+#if defined(__clang__)
+#define KVEVICT_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define KVEVICT_UNROLL _Pragma("GCC unroll 16")
+#else
+#define KVEVICT_UNROLL
 #endif

@@ -19,7 +19,7 @@ namespace kvevict::detail {
 struct column_scratch {
   float* queries;  ///< packed, [heads * rows rounded up to tiles][dims]
   float* keys;     ///< one packed block
-  float* entry;    ///< one key or query
+  float* entry;    ///< room for packet_size keys, or one query
   float* stored;   ///< exp(s - m), [key block][packed row][tile_keys]
   float* peak;     ///< m, [key block][packed row]
   float* mass;     ///< sum of exp(s - m), then the factor of the block
@@ -33,7 +33,7 @@ struct column_scratch {
     column_scratch s{};
     s.queries = from.take<float>(rows * extent.key_dims);
     s.keys = from.take<float>(static_cast<offset_t>(tile_keys) * extent.key_dims);
-    s.entry = from.take<float>(extent.key_dims);
+    s.entry = from.take<float>(static_cast<offset_t>(packet_size) * extent.key_dims);
     s.stored = from.take<float>(blocks * rows * tile_keys);
     s.peak = from.take<float>(blocks * rows);
     s.mass = from.take<float>(blocks * rows);
@@ -85,21 +85,21 @@ index_t pack_queries(const Attention& s, const Inputs& in, const score::row_cont
 /// Replaces the entries of a packed row's tile from `visible` on, counted from the tile's first key.
 inline void mask(packet (&values)[tile_packets], index_t visible, float replacement) {
   alignas(64) float lanes[tile_keys];
-  for (index_t p = 0; p < tile_packets; ++p) store(lanes + p * packet_size, values[p]);
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) store(lanes + p * packet_size, values[p]);
   for (index_t j = greatest(0, visible); j < tile_keys; ++j) lanes[j] = replacement;
-  for (index_t p = 0; p < tile_packets; ++p) values[p] = load(lanes + p * packet_size);
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) values[p] = load(lanes + p * packet_size);
 }
 
 /// columns[first .. first + tile_keys) += sums, as far as the row goes.
 inline void add_to_columns(const packet (&sums)[tile_packets], index_t first, index_t length, float* columns) {
   if (first + tile_keys <= length) {
-    for (index_t p = 0; p < tile_packets; ++p) {
+    KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) {
       float* at = columns + first + p * packet_size;
       store(at, add(load(at), sums[p]));
     }
   } else {
     alignas(64) float lanes[tile_keys];
-    for (index_t p = 0; p < tile_packets; ++p) store(lanes + p * packet_size, sums[p]);
+    KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) store(lanes + p * packet_size, sums[p]);
     for (index_t j = first; j < length; ++j) columns[j] += lanes[j - first];
   }
 }
@@ -108,9 +108,9 @@ inline void add_to_columns(const packet (&sums)[tile_packets], index_t first, in
 inline void add_known(const column_scratch& b, index_t row, index_t first, packet (&s)[tile_packets],
                       packet (&sums)[tile_packets]) {
   const packet lse = broadcast(b.lse[row]), weight = broadcast(b.weight[row]);
-  for (index_t p = 0; p < tile_packets; ++p) s[p] = exponential(subtract(s[p], lse));
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) s[p] = exponential(subtract(s[p], lse));
   if (first + tile_keys > b.visible[row]) mask(s, b.visible[row] - first, 0.0F);
-  for (index_t p = 0; p < tile_packets; ++p) sums[p] = multiply_add(weight, s[p], sums[p]);
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) sums[p] = multiply_add(weight, s[p], sums[p]);
 }
 
 /// One tile of a row: stores exp(s - m), m and the sum.
@@ -118,14 +118,14 @@ inline void store_block(const column_scratch& b, offset_t at, index_t row, index
   const bool partial = first + tile_keys > b.visible[row];
   if (partial) mask(s, b.visible[row] - first, -std::numeric_limits<float>::max());
   packet peak = s[0];
-  for (index_t p = 1; p < tile_packets; ++p) peak = maximum(peak, s[p]);
+  KVEVICT_UNROLL for (index_t p = 1; p < tile_packets; ++p) peak = maximum(peak, s[p]);
   const float m = largest(peak);
   const packet shift = broadcast(m);
-  for (index_t p = 0; p < tile_packets; ++p) s[p] = exponential(subtract(s[p], shift));
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) s[p] = exponential(subtract(s[p], shift));
   if (partial) mask(s, b.visible[row] - first, 0.0F);
   packet mass = s[0];
-  for (index_t p = 1; p < tile_packets; ++p) mass = add(mass, s[p]);
-  for (index_t p = 0; p < tile_packets; ++p) store(b.stored + at * tile_keys + p * packet_size, s[p]);
+  KVEVICT_UNROLL for (index_t p = 1; p < tile_packets; ++p) mass = add(mass, s[p]);
+  KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) store(b.stored + at * tile_keys + p * packet_size, s[p]);
   b.peak[at] = m;
   b.mass[at] = sum(mass);
 }
@@ -186,7 +186,7 @@ template <class Attention, class Inputs>
       for (index_t r = h * per_head; r < (h + 1) * per_head; ++r) {
         const offset_t at = static_cast<offset_t>(block) * rows + r;
         const packet factor = broadcast(b.mass[at]);
-        for (index_t p = 0; p < tile_packets; ++p)
+        KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p)
           sums[p] = multiply_add(factor, load(b.stored + at * tile_keys + p * packet_size), sums[p]);
       }
       add_to_columns(sums, block * tile_keys, last, out + static_cast<offset_t>(h) * row.length);
