@@ -67,6 +67,10 @@ struct power {
   float offset = 0;
   index_t exponent = 2;
   friend constexpr bool operator==(const power&, const power&) = default;
+  [[nodiscard]] constexpr status check() const {
+    if (exponent >= 1) return {};
+    return {status_code::bad_option, "exponent", "the exponent of a power must be at least 1"};
+  }
 };
 
 }  // namespace kvevict::score

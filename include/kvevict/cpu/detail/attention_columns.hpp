@@ -146,6 +146,7 @@ template <class Attention, class Inputs>
     const index_t slot = block * tile_keys;
     pack_keys(keys, row.row, slot, last, b.entry, b.keys);
     packet sums[tile_packets];
+    KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) sums[p] = broadcast(0.0F);
     for (index_t r = 0; r < rows; r += tile_rows) {
       if (known && r % per_head == 0)
         for (auto& x : sums) x = broadcast(0.0F);

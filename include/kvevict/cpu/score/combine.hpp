@@ -57,7 +57,9 @@ struct stage_kernel<score::share_of_max> : plain_stage<score::share_of_max> {
   template <class Inputs>
   static void run(const score::share_of_max&, const Inputs&, const score::row_context& row, const scratch_extent&,
                   float* scores, carver) {
-    const float peak = array(scores, row.length).maxCoeff();
+    float peak = scores[0];  // by hand: what maxCoeff makes of NaN depends on the vector width
+    for (index_t j = 1; j < row.length; ++j)
+      if (scores[j] > peak || peak != peak) peak = scores[j];
     if (peak != 0.0F) array(scores, row.length) /= peak;
   }
 };

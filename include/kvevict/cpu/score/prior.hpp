@@ -38,7 +38,8 @@ struct stage_kernel<score::value_prior> {
     float* value = scratch.take<float>(extent.value_dims);
     for (index_t j = 0; j < row.length; ++j) norms[j] = squared_norm(in, row, j, value);
     average_pool(norms, row.length, prior.width, pooled);
-    const float peak = array(pooled, row.length).maxCoeff();
+    float peak = 0.0F;  // by hand: what maxCoeff makes of NaN depends on the vector width
+    for (index_t j = 0; j < row.length; ++j) peak = greatest(peak, pooled[j]);
     if (peak != 0.0F) array(scores, row.length) *= array(pooled, row.length) / peak;
   }
 

@@ -77,6 +77,10 @@ template <class Policy, class Inputs>
     if (plan.whole && !score_whole_rows) continue;
     const status s = kernel_for<decltype(scorer)>::check(scorer, in, context_of<Policy>(plan, row, in));
     if (!s.ok()) return s;
+    if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>)
+      if (row.kv_head > 0 && in.cache.length(row) != in.cache.length(shape.row(r - 1)))
+        return {status_code::bad_shape, "length",
+                "score::layer_mean needs all kv_heads of a sequence to have the same length"};
   }
   return {};
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "../support/oracle.hpp"
+
+using namespace kvevict;
+
+namespace {
+
+std::vector<index_t> pick(const std::vector<float>& scores, index_t budget, index_t sinks = 0, index_t recent = 0,
+                          row_receipt* receipt = nullptr) {
+  const host::composed policy{score::recency{}, budget::uniform{slots(budget)}, protect{sinks, slots(recent)}};
+  const std::vector<offset_t> offsets{0, offset_t(scores.size())};
+  const row_scores in{cache_shape{}, {scores.data(), offsets.data(), 1}, {}, 10};
+  std::vector<index_t> out(std::size_t(std::min<index_t>(budget, index_t(scores.size()))), -1);
+  std::vector<offset_t> kept(2);
+  std::vector<row_receipt> receipts(1);
+  host::scratch memory(workspace_bytes(cpu{}, policy, in));
+  const status s = select(cpu{}, policy, in, selection{out, kept, receipts}, memory.get());
+  REQUIRE_MESSAGE(s.ok(), s.sentence);
+  REQUIRE(kept[1] == offset_t(out.size()));
+  if (receipt != nullptr) *receipt = receipts[0];
+  return out;
+}
+using ids = std::vector<index_t>;
+
+}  // namespace
+
+TEST_CASE("selection: the contract in small tables") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  CHECK(pick({3, 1, 2, 5}, 2) == ids{0, 3});
+  CHECK(pick({1, 1, 1, 1}, 2) == ids{0, 1});             // ties: the smaller slot
+  CHECK(pick({0.0F, -0.0F, -0.0F, 0.0F}, 3) == ids{0, 1, 2});  // -0 equals +0
+  CHECK(pick({nan, -inf, nan, 1}, 2) == ids{1, 3});      // NaN below every number
+  CHECK(pick({nan, -nan, nan}, 2) == ids{0, 1});         // all NaN are alike
+  CHECK(pick({inf, 1, inf}, 2) == ids{0, 2});
+  CHECK(pick({1, 2, 3}, 3) == ids{0, 1, 2});             // short rows whole
+  CHECK(pick({1, 2, 3}, 9) == ids{0, 1, 2});
+  CHECK(pick({0, 9, 8, 7, 0}, 3, 1, 1) == ids{0, 1, 4});  // protected inside the budget, outside the candidates
+  CHECK(pick({9, 1, 1, 1, 9}, 2, 1, 1) == ids{0, 4});
+  CHECK(pick({1e-45F, 0, -1e-45F}, 1) == ids{0});        // subnormals count
+}
+
+TEST_CASE("selection: random rows against a full sort") {
+  std::mt19937 g(11);
+  for (int round = 0; round < 1500; ++round) {
+    const index_t n = 1 + index_t(g() % 200);
+    std::vector<float> s(static_cast<std::size_t>(n));
+    const int kind = round % 4;
+    for (float& x : s)
+      x = kind == 0   ? float(g() % 5)
+          : kind == 1 ? std::bit_cast<float>(std::uint32_t(g()))  // any bits: NaN, Inf, subnormals
+          : kind == 2 ? 1.0F + float(g() % 7) * 1.2e-7F
+                      : std::ldexp(float(g() % 1000), int(g() % 60) - 30);
+    const index_t sinks = index_t(g() % 4), recent = index_t(g() % 5);
+    const index_t budget = std::max<index_t>(1, std::min(n, sinks + recent) + index_t(g() % 60));
+    CAPTURE(round);
+    CHECK(pick(s, budget, sinks, recent) == oracle::select(s, budget, std::min(sinks, n), recent));
+  }
+}
+
+TEST_CASE("receipts: kept, evicted, bytes, threshold and score share") {
+  row_receipt r;
+  pick({4, 1, 3, 2}, 2, 0, 0, &r);
+  CHECK(r.retained == 2);
+  CHECK(r.evicted == 2);
+  CHECK(r.bytes_freed == 20);
+  CHECK(r.threshold == 3);
+  CHECK(r.score_share == doctest::Approx(0.7));
+  pick({4, 1}, 2, 0, 0, &r);
+  CHECK(r.evicted == 0);
+  CHECK(std::isnan(r.threshold));
+  CHECK(r.score_share == 1);
+  pick({4, -1, 3}, 2, 0, 0, &r);
+  CHECK(std::isnan(r.score_share));
+  pick({4, 1, 3, 9}, 2, 1, 1, &r);  // nothing but protected slots
+  CHECK(std::isnan(r.threshold));
+}
