@@ -2,6 +2,7 @@
 // What a caller can get wrong, entry point by entry point: the status names the argument, nothing is changed.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 

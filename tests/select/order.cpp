@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include <doctest/doctest.h>
