@@ -127,7 +127,7 @@ TEST_CASE("Ada-KV: random pools against the oracle, ties and NaN included") {
       row.recent = recent;
       scores.push_back(row.scores);
     }
-    const double floor = (g() % 11) / 10.0;
+    const double floor = double(g() % 11) / 10.0;
     for (const auto kind : {budget::safeguard::mixture, budget::safeguard::minimum}) {
       CAPTURE(round);
       CHECK(budgets(scores, budget::adaptive{budget::uniform{slots(budget)}, floor, kind}, protect{sinks, slots(recent)}) ==

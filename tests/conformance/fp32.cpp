@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "conformance.hpp"
+
+TEST_CASE("every policy over every view, fp32") { conformance::every_policy_over_every_view<float>(); }
