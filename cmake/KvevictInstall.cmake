@@ -4,14 +4,14 @@ include(GNUInstallDirs)
 
 install(DIRECTORY include/kvevict DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(TARGETS kvevict kvevict_cpu EXPORT kvevict-targets)
-install(EXPORT kvevict-targets NAMESPACE kvevict:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kvevict)
+install(EXPORT kvevict-targets NAMESPACE kvevict:: DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/kvevict)
 
 configure_package_config_file(cmake/kvevict-config.cmake.in kvevict-config.cmake
-  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kvevict)
+  INSTALL_DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/kvevict)
 write_basic_package_version_file(kvevict-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvevict-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/kvevict-config-version.cmake
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kvevict)
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/kvevict)
 
 configure_file(cmake/kvevict.pc.in kvevict.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvevict.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvevict.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

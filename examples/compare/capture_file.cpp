@@ -3,14 +3,15 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
-
 #include <kvevict/core/element.hpp>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace {
 
-std::uint64_t size_of(const std::string& dtype) { return dtype == "F32" ? 4 : dtype == "F16" || dtype == "BF16" ? 2 : 0; }
+std::uint64_t size_of(const std::string& dtype) {
+  return dtype == "F32" ? 4 : dtype == "F16" || dtype == "BF16" ? 2 : 0;
+}
 
 /// The layer number of "layers.L.keys" and its like, or -1.
 int layer_of(const std::string& name) {
@@ -39,7 +40,8 @@ capture_file::capture_file(const std::filesystem::path& path) : path_(path) {
   std::uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > bytes - 8)
-    fail("the header should have " + std::to_string(header_bytes) + " bytes, but the file ends before; it is truncated or not safetensors");
+    fail("the header should have " + std::to_string(header_bytes) +
+         " bytes, but the file ends before; it is truncated or not safetensors");
   std::string text(header_bytes, '\0');
   if (!file.read(text.data(), static_cast<std::streamsize>(text.size()))) fail("the header cannot be read");
   const nlohmann::json header = nlohmann::json::parse(text, nullptr, false);
@@ -62,13 +64,15 @@ capture_file::capture_file(const std::filesystem::path& path) : path_(path) {
     std::uint64_t size = size_of(t.dtype);
     for (std::size_t i = 0; i < 3; ++i) {
       if (!shape[i].is_number_unsigned() || shape[i].get<std::uint64_t>() < 1 ||
-          shape[i].get<std::uint64_t>() > 2147483646u || size > (std::uint64_t{1} << 62) / shape[i].get<std::uint64_t>())
+          shape[i].get<std::uint64_t>() > 2147483646u ||
+          size > (std::uint64_t{1} << 62) / shape[i].get<std::uint64_t>())
         fail(what + "every extent of its shape must be from 1 to 2^31 - 2, not " + shape.dump());
       t.shape[i] = shape[i].get<std::int64_t>();
       size *= shape[i].get<std::uint64_t>();
     }
     const auto& offsets = entry["data_offsets"];
-    if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+    if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+        !offsets[1].is_number_unsigned())
       fail(what + "its data_offsets must be two numbers, not " + offsets.dump());
     const std::uint64_t begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
     if (begin > end || end > data_bytes)

@@ -22,7 +22,8 @@ void evaluate(const layer_capture& c, int future, const std::vector<layer_run*>&
 #pragma omp parallel for schedule(dynamic, 1)
   for (int h = 0; h < c.query_heads; ++h) {
     const std::int64_t kv = h / group;
-    const view queries(c.queries.data() + (static_cast<std::int64_t>(h) * c.rows + (c.rows - rows)) * c.dim, rows, c.dim);
+    const view queries(c.queries.data() + (static_cast<std::int64_t>(h) * c.rows + (c.rows - rows)) * c.dim, rows,
+                       c.dim);
     const view keys(c.keys.data() + kv * c.length * c.dim, c.length, c.dim);
     const view values(c.values.data() + kv * c.length * c.value_dim, c.length, c.value_dim);
     matrix weights = queries * keys.transpose() / std::sqrt(static_cast<float>(c.dim));

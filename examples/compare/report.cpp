@@ -100,7 +100,8 @@ void print_table(const comparison& c) {
   if (c.future > 0)
     std::printf(
         "mass   share of the attention of the %d future tokens that falls on what is kept\n"
-        "error  relative error of their attention output; L1 its mean distance; bound what Ada-KV's theorem 3.1 allows\n",
+        "error  relative error of their attention output; L1 its mean distance; bound what Ada-KV's theorem 3.1 "
+        "allows\n",
         c.future);
   std::printf("times  milliseconds over all layers; a plain copy of the same keys and values takes %.3f ms\n", [&] {
     for (const policy_run& run : c.runs)
@@ -143,6 +144,8 @@ void draw_pictures(const comparison& c, const std::filesystem::path& folder) {
     if (std::system(command.c_str()) != 0) throw std::runtime_error("drawing failed: " + command);
     return;
   }
-  throw std::runtime_error("pictures need python3 with matplotlib (Debian: apt-get install python3-matplotlib); the "
-                           "figures are in " + (folder / "comparison.json").string());
+  throw std::runtime_error(
+      "pictures need python3 with matplotlib (Debian: apt-get install python3-matplotlib); the "
+      "figures are in " +
+      (folder / "comparison.json").string());
 }

@@ -2,10 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "runs.hpp"
 
@@ -14,8 +13,8 @@ struct comparison {
   std::string file;
   std::vector<int> layers;
   int future = 0;
-  int length = 0;         ///< slots before eviction
-  int kv_heads = 0;       ///< of all layers
+  int length = 0;          ///< slots before eviction
+  int kv_heads = 0;        ///< of all layers
   double entry_bytes = 0;  ///< of a slot of one kv_head, in the file's element type, averaged over the layers
   std::vector<policy_run> runs{};
   std::vector<policy_run> sweep{};  ///< the same policies at other budgets, for the picture

@@ -3,12 +3,11 @@
 
 #include <chrono>
 #include <cstring>
-#include <memory>
-#include <new>
-
 #include <kvevict/cpu.hpp>
 #include <kvevict/cpu/openmp.hpp>
 #include <kvevict/policy/spec.hpp>
+#include <memory>
+#include <new>
 
 #include "runs.hpp"
 
@@ -74,7 +73,8 @@ kvevict::status run(const Policy& policy, const layer_capture& c, int future, in
   std::vector<offset_t> places(offsets.size());
   flat_offsets(kept, 0, places.data());
   const auto total = static_cast<std::size_t>(places.back());
-  std::vector<float> keys(total * static_cast<std::size_t>(c.dim)), values(total * static_cast<std::size_t>(c.value_dim));
+  std::vector<float> keys(total * static_cast<std::size_t>(c.dim)),
+      values(total * static_cast<std::size_t>(c.value_dim));
   const cache smaller{shape, index_t{0}, entries{keys.data(), flat{places.data(), c.dim}, c.dim},
                       entries{values.data(), flat{places.data(), c.value_dim}, c.value_dim}};
   result.compact_seconds = seconds([&] { s = gather(on, whole, kept, smaller); });

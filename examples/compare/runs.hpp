@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/amount.hpp>
 #include <string>
 #include <vector>
-
-#include <kvevict/core/amount.hpp>
 
 #include "capture_file.hpp"
 

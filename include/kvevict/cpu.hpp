@@ -5,9 +5,8 @@
 /// What a CPU engine includes: every description (kvevict.hpp) and the CPU backend. OpenMP threads are one more
 /// include, <kvevict/cpu/openmp.hpp>.
 
-#include <kvevict/kvevict.hpp>
-
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/compact/gather.hpp>
 #include <kvevict/cpu/compact/in_place.hpp>
 #include <kvevict/cpu/evict.hpp>
+#include <kvevict/kvevict.hpp>

@@ -86,8 +86,8 @@ TEST_CASE("Ada-KV: the reference vectors") {
   };
   using enum budget::safeguard;
   CHECK(of(0, mixture) == counts{2, 4});
-  CHECK(of(.2, mixture) == counts{2, 4});   // 2.2 and 3.8: the authors' rounding loses nothing here, 2 + 3 = 5 in theirs
-  CHECK(of(.5, mixture) == counts{3, 3});   // 2.5 and 3.5: equal remainders, the smaller row
+  CHECK(of(.2, mixture) == counts{2, 4});  // 2.2 and 3.8: the authors' rounding loses nothing here, 2 + 3 = 5 in theirs
+  CHECK(of(.5, mixture) == counts{3, 3});  // 2.5 and 3.5: equal remainders, the smaller row
   CHECK(of(1, mixture) == counts{3, 3});
   CHECK(of(0, minimum) == counts{2, 4});
   CHECK(of(.2, minimum) == counts{2, 4});
@@ -120,8 +120,7 @@ TEST_CASE("Ada-KV: random pools against the oracle, ties and NaN included") {
     const index_t budget = std::max<index_t>(1, sinks + recent + index_t(g() % 10));
     for (auto& row : pool) {
       row.scores.resize(std::size_t(budget) + g() % 20);
-      for (float& x : row.scores)
-        x = g() % 9 == 0 ? std::nanf("") : float(g() % 6) - (round % 2 ? 2.5F : 0.0F);
+      for (float& x : row.scores) x = g() % 9 == 0 ? std::nanf("") : float(g() % 6) - (round % 2 ? 2.5F : 0.0F);
       row.nominal = budget;
       row.sinks = sinks;
       row.recent = recent;
@@ -130,8 +129,8 @@ TEST_CASE("Ada-KV: random pools against the oracle, ties and NaN included") {
     const double floor = double(g() % 11) / 10.0;
     for (const auto kind : {budget::safeguard::mixture, budget::safeguard::minimum}) {
       CAPTURE(round);
-      CHECK(budgets(scores, budget::adaptive{budget::uniform{slots(budget)}, floor, kind}, protect{sinks, slots(recent)}) ==
-            oracle::adaptive(pool, floor, kind));
+      CHECK(budgets(scores, budget::adaptive{budget::uniform{slots(budget)}, floor, kind},
+                    protect{sinks, slots(recent)}) == oracle::adaptive(pool, floor, kind));
     }
   }
 }

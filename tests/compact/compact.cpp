@@ -36,7 +36,8 @@ struct small {
       }
   }
   [[nodiscard]] auto cache() {
-    return kvevict::cache{cache_shape{1, 1, 2}, 5, entries{keys.data(), hnd(1, 2, 5, 2), 2}, entries{values.data(), hnd(1, 2, 5, 1), 1}};
+    return kvevict::cache{cache_shape{1, 1, 2}, 5, entries{keys.data(), hnd(1, 2, 5, 2), 2},
+                          entries{values.data(), hnd(1, 2, 5, 1), 1}};
   }
 };
 constexpr strided per_slot{.head = 5, .slot = 1};
@@ -68,7 +69,9 @@ TEST_CASE("gather: into ragged memory with slack; the source stays") {
   std::vector<index_t> positions(8, 9), lengths{3, 0};
   const cache to{cache_shape{1, 1, 2}, lengths.data(), entries{keys.data(), flat{offsets.data(), 2}, 2},
                  entries{values.data(), flat{offsets.data(), 1}, 1}};
-  REQUIRE(gather(cpu{}, s.cache(), kept.view(), to, side(s.positions.data(), per_slot, positions.data(), strided{.head = 4, .slot = 1})).ok());
+  REQUIRE(gather(cpu{}, s.cache(), kept.view(), to,
+                 side(s.positions.data(), per_slot, positions.data(), strided{.head = 4, .slot = 1}))
+              .ok());
   CHECK(keys == floats{0, -0.F, 2, -2, 4, -4, 9, 9, 9, 9});
   CHECK(values == floats{100, 102, 104, 9, 9});
   CHECK(positions == std::vector<index_t>{0, 14, 28, 9, 9, 9, 9, 9});
@@ -105,19 +108,23 @@ TEST_CASE("selections that do not belong to the cache are refused, and nothing m
     std::vector<index_t> slots;
     std::vector<offset_t> offsets;
   };
-  const wrong table[] = {
-      {"descending", {2, 1, 0}, {0, 2, 3}},     {"twice", {1, 1, 0}, {0, 2, 3}},
-      {"past the row", {0, 5, 0}, {0, 2, 3}},   {"negative", {-1, 2, 0}, {0, 2, 3}},
-      {"a row too few", {0, 1}, {0, 2}},        {"first offset", {0, 1, 2}, {1, 2, 3}},
-      {"offsets descend", {0, 1, 2}, {0, 2, 1}}, {"past the slots", {0, 1}, {0, 2, 3}},
-      {"more than a row", {0, 1, 2, 3, 4, 5}, {0, 6, 6}}};
+  const wrong table[] = {{"descending", {2, 1, 0}, {0, 2, 3}},
+                         {"twice", {1, 1, 0}, {0, 2, 3}},
+                         {"past the row", {0, 5, 0}, {0, 2, 3}},
+                         {"negative", {-1, 2, 0}, {0, 2, 3}},
+                         {"a row too few", {0, 1}, {0, 2}},
+                         {"first offset", {0, 1, 2}, {1, 2, 3}},
+                         {"offsets descend", {0, 1, 2}, {0, 2, 1}},
+                         {"past the slots", {0, 1}, {0, 2, 3}},
+                         {"more than a row", {0, 1, 2, 3, 4, 5}, {0, 6, 6}}};
   for (wrong w : table) {
     CAPTURE(w.what);
     small s;
     const small before;
     const selection kept{w.slots, w.offsets};
     floats keys(20), values(10);
-    const cache to{cache_shape{1, 1, 2}, 5, entries{keys.data(), hnd(1, 2, 5, 2), 2}, entries{values.data(), hnd(1, 2, 5, 1), 1}};
+    const cache to{cache_shape{1, 1, 2}, 5, entries{keys.data(), hnd(1, 2, 5, 2), 2},
+                   entries{values.data(), hnd(1, 2, 5, 1), 1}};
     for (const status got : {compact_in_place(cpu{}, s.cache(), kept), gather(cpu{}, s.cache(), kept, to)}) {
       CHECK(got.code == status_code::bad_shape);
       CHECK(std::string(got.argument) == "selection");
@@ -147,8 +154,8 @@ TEST_CASE("gather: bad destinations") {
   CHECK(code(to(m, m + 20, {1, 1, 1}), "to") == status_code::bad_shape);
   CHECK(code(to(m, m + 20, {2, 1, 2}), "to") == status_code::bad_shape);
   CHECK(code(to(m, m + 20, {1, 1, 2}, 1), "to.keys") == status_code::bad_shape);
-  CHECK(code(to(s.keys.data(), m), "to.keys") == status_code::bad_pointer);              // the source itself
-  CHECK(code(to(s.keys.data() + 3, m), "to.keys") == status_code::bad_pointer);          // one element in common
+  CHECK(code(to(s.keys.data(), m), "to.keys") == status_code::bad_pointer);      // the source itself
+  CHECK(code(to(s.keys.data() + 3, m), "to.keys") == status_code::bad_pointer);  // one element in common
   CHECK(code(to(m, s.values.data() - 2), "to.values") == status_code::bad_pointer);
 
   const offset_t narrow[] = {0, 2, 4};
@@ -157,7 +164,8 @@ TEST_CASE("gather: bad destinations") {
   CHECK(small_room.code == status_code::small_output);
   CHECK(small_room.needed == 3);
 
-  CHECK(gather(cpu{}, s.cache(), kept.view(), to(m, m + 20), side<index_t>(nullptr, per_slot)).code == status_code::bad_pointer);
+  CHECK(gather(cpu{}, s.cache(), kept.view(), to(m, m + 20), side<index_t>(nullptr, per_slot)).code ==
+        status_code::bad_pointer);
   CHECK(compact_in_place(cpu{}, s.cache(), selection{span<index_t>{}, kept.offsets}).code == status_code::bad_pointer);
   CHECK(memory == floats(40));
 }

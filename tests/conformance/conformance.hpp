@@ -46,8 +46,8 @@ void check_selection(const Policy& policy, const Cache& cache, host::kept& got, 
     CAPTURE(r);
     const index_t length = cache.length(shape.row(r));
     const span<const index_t> kept = got.view()[r];
-    if constexpr (!adaptive && requires { policy.budget; } && !requires { policy.beta; } &&
-                  !std::is_same_v<Policy, full>)
+    if constexpr (
+        !adaptive && requires { policy.budget; } && !requires { policy.beta; } && !std::is_same_v<Policy, full>)
       REQUIRE(kept.size() == std::min(budget, length));
     REQUIRE(kept.size() <= length);
     std::vector<char> stays(std::size_t(length), 0);
@@ -74,7 +74,8 @@ void check_moved(const content<E>& c, const Cache& to, host::kept& got) {
       const auto from = std::size_t(got.view()[r][k]);
       bool same = true;
       for (index_t d = 0; d < c.dim; ++d)
-        same = same && host::same_bits<E>(*to.keys().at(c.shape.row(r), k, d), c.keys[std::size_t(r)][from * std::size_t(c.dim) + std::size_t(d)]);
+        same = same && host::same_bits<E>(*to.keys().at(c.shape.row(r), k, d),
+                                          c.keys[std::size_t(r)][from * std::size_t(c.dim) + std::size_t(d)]);
       for (index_t d = 0; d < c.value_dim; ++d)
         same = same && host::same_bits<E>(*to.values().at(c.shape.row(r), k, d),
                                           c.values[std::size_t(r)][from * std::size_t(c.value_dim) + std::size_t(d)]);
@@ -122,7 +123,8 @@ void check_view(const Policy& policy, const content<E>& c, Stored store, const h
   std::vector<char> owned(store.keys.size(), 0);
   for (index_t r = 0; r < c.shape.rows(); ++r)
     for (index_t s = 0; s < view.length(c.shape.row(r)); ++s)
-      for (index_t d = 0; d < c.dim; ++d) owned[std::size_t(view.keys().at(c.shape.row(r), s, d) - store.keys.data())] = 1;
+      for (index_t d = 0; d < c.dim; ++d)
+        owned[std::size_t(view.keys().at(c.shape.row(r), s, d) - store.keys.data())] = 1;
   for (std::size_t i = 0; i < owned.size(); ++i)
     if (owned[i] == 0) REQUIRE(host::same_bits(store.keys[i], untouched));
 }
@@ -155,7 +157,8 @@ void check_calls(const Policy& policy, const content<E>& c, const host::kept& ex
       host::kept alone = host::evict(policy, inputs{part, rows});
       REQUIRE(alone.status.ok());
       host::kept all = expected;
-      for (index_t h = 0; h < c.shape.kv_heads; ++h) CHECK(alone.rows()[std::size_t(h)] == all.rows()[std::size_t(first + h)]);
+      for (index_t h = 0; h < c.shape.kv_heads; ++h)
+        CHECK(alone.rows()[std::size_t(h)] == all.rows()[std::size_t(first + h)]);
     }
 }
 

@@ -21,7 +21,8 @@ TEST_CASE("half: every value, both ways, against the definition") {
       REQUIRE((fraction == 0 ? std::isinf(x) : std::isnan(x)));
       if (fraction != 0) continue;
     } else {
-      const double value = sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
+      const double value =
+          sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
       REQUIRE(double(x) == value);
     }
     REQUIRE(to_half(x).bits == bits);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 
+#include <capture_file.hpp>
 #include <fstream>
+#include <kvevict/policy/spec.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
-
-#include <capture_file.hpp>
-#include <kvevict/policy/spec.hpp>
 
 #include "../support/host.hpp"
 
@@ -32,7 +31,8 @@ struct tensors {
   }
   [[nodiscard]] auto in() const {
     const strided order = hnd(1, kv_heads, length, dim);
-    return inputs{cache{cache_shape{layers, 1, kv_heads}, length, entries{keys.data(), order, dim}, entries{values.data(), order, dim}},
+    return inputs{cache{cache_shape{layers, 1, kv_heads}, length, entries{keys.data(), order, dim},
+                        entries{values.data(), order, dim}},
                   query_view{entries{queries.data(), hnd(1, query_heads, length, dim), dim}, query_heads, length}};
   }
 };
@@ -68,7 +68,8 @@ TEST_CASE("the kept sets of kvpress 0.5.5") {
       const auto scores = host::score(policy, data.in());
       for (index_t r = 0; r < data.layers * data.kv_heads; ++r) {
         CAPTURE(r);
-        const auto expected = one["kept"][std::size_t(r / data.kv_heads)][std::size_t(r % data.kv_heads)].get<std::vector<index_t>>();
+        const auto expected =
+            one["kept"][std::size_t(r / data.kv_heads)][std::size_t(r % data.kv_heads)].get<std::vector<index_t>>();
         const auto ours = got.rows()[std::size_t(r)];
         ++sets;
         if (ours == expected) continue;

@@ -30,7 +30,8 @@ struct evict_call {
   status run(const Policy& policy) {
     slots.assign(std::size_t(slot_room), -7);
     const std::vector<float> before = p.keys;
-    const cache view{shape, length, entries{keys, hnd(1, 2, 40, 8), dims}, entries{values, hnd(1, 2, 40, 4), index_t{4}}};
+    const cache view{shape, length, entries{keys, hnd(1, 2, 40, 8), dims},
+                     entries{values, hnd(1, 2, 40, 4), index_t{4}}};
     const inputs in{view, query_view{entries{queries, hnd(1, 4, 40, 8), query_dims}, query_heads, query_rows}};
     host::scratch memory(workspace_room + 64);
     workspace w{memory.get().data + (misaligned ? 4 : 0), workspace_room};
@@ -58,7 +59,11 @@ const snapkv<> good{.budget = slots(20), .window = 8};
 TEST_CASE("evict: shapes and lengths") {
   using enum status_code;
   CHECK(evict_call{}.run(good).ok());
-  const auto with_shape = [](cache_shape s) { evict_call c; c.shape = s; return c.run(good); };
+  const auto with_shape = [](cache_shape s) {
+    evict_call c;
+    c.shape = s;
+    return c.run(good);
+  };
   check_refused(with_shape({0, 1, 2}), bad_shape, "layers");
   check_refused(with_shape({-1, 1, 2}), bad_shape, "layers");
   check_refused(with_shape({1, 0, 2}), bad_shape, "seqs");
@@ -78,17 +83,61 @@ TEST_CASE("evict: shapes and lengths") {
 
 TEST_CASE("evict: pointers and inputs") {
   using enum status_code;
-  { evict_call c; c.keys = nullptr; check_refused(c.run(good), bad_pointer, "keys"); }
-  { evict_call c; c.values = nullptr; check_refused(c.run(good), bad_pointer, "values"); }
-  { evict_call c; c.queries = nullptr; check_refused(c.run(good), bad_pointer, "queries"); }
-  { evict_call c; c.dims = 0; check_refused(c.run(good), bad_shape, "keys"); }
-  { evict_call c; c.query_dims = 7; check_refused(c.run(good), bad_shape, "queries"); }
-  { evict_call c; c.query_heads = 3; check_refused(c.run(good), bad_shape, "query_heads"); }
-  { evict_call c; c.query_heads = 0; check_refused(c.run(good), bad_shape, "query_heads"); }
-  { evict_call c; c.query_rows = 7; check_refused(c.run(good), bad_input, "queries"); }
-  { evict_call c; c.query_rows = -1; check_refused(c.run(good), bad_input, "queries"); }
-  { evict_call c; c.query_rows = 41; check_refused(c.run(good), bad_shape, "queries"); }
-  { evict_call c; c.query_rows = 39; check_refused(c.run(h2o{.budget = slots(20)}), bad_input, "queries"); }
+  {
+    evict_call c;
+    c.keys = nullptr;
+    check_refused(c.run(good), bad_pointer, "keys");
+  }
+  {
+    evict_call c;
+    c.values = nullptr;
+    check_refused(c.run(good), bad_pointer, "values");
+  }
+  {
+    evict_call c;
+    c.queries = nullptr;
+    check_refused(c.run(good), bad_pointer, "queries");
+  }
+  {
+    evict_call c;
+    c.dims = 0;
+    check_refused(c.run(good), bad_shape, "keys");
+  }
+  {
+    evict_call c;
+    c.query_dims = 7;
+    check_refused(c.run(good), bad_shape, "queries");
+  }
+  {
+    evict_call c;
+    c.query_heads = 3;
+    check_refused(c.run(good), bad_shape, "query_heads");
+  }
+  {
+    evict_call c;
+    c.query_heads = 0;
+    check_refused(c.run(good), bad_shape, "query_heads");
+  }
+  {
+    evict_call c;
+    c.query_rows = 7;
+    check_refused(c.run(good), bad_input, "queries");
+  }
+  {
+    evict_call c;
+    c.query_rows = -1;
+    check_refused(c.run(good), bad_input, "queries");
+  }
+  {
+    evict_call c;
+    c.query_rows = 41;
+    check_refused(c.run(good), bad_shape, "queries");
+  }
+  {
+    evict_call c;
+    c.query_rows = 39;
+    check_refused(c.run(h2o{.budget = slots(20)}), bad_input, "queries");
+  }
 }
 
 TEST_CASE("evict: budgets and options") {
@@ -111,27 +160,59 @@ TEST_CASE("evict: budgets and options") {
   check_refused(run(nacl{.budget = slots(20), .window = 8, .random = 1.5}), bad_option, "random");
   check_refused(run(nacl{.budget = slots(20), .window = 8, .temperature = 0}), bad_option, "temperature");
   check_refused(run(pyramidkv<>{.budget = slots(20), .beta = 0.5}), bad_option, "beta");
-  for (const double floor : {-0.1, 1.1, std::nan("")})
-    check_refused(run(adakv{good, floor}), bad_option, "floor");
-  { evict_call c; c.slot_room = 120; CHECK(c.run(snapkv<>{.budget = slots(4000), .window = 8}).ok()); }
+  for (const double floor : {-0.1, 1.1, std::nan("")}) check_refused(run(adakv{good, floor}), bad_option, "floor");
+  {
+    evict_call c;
+    c.slot_room = 120;
+    CHECK(c.run(snapkv<>{.budget = slots(4000), .window = 8}).ok());
+  }
 }
 
 TEST_CASE("evict: output and workspace") {
   using enum status_code;
   const problem p(2, 2, 40, 8, 4, 40);
   const offset_t needed = workspace_bytes(cpu{}, good, p.in());
-  { evict_call c; c.workspace_room = needed; CHECK(c.run(good).ok()); }
-  { evict_call c; c.workspace_room = needed - 1; const status s = c.run(good); check_refused(s, small_workspace, "workspace"); CHECK(s.needed == needed); }
-  { evict_call c; c.misaligned = true; check_refused(c.run(good), small_workspace, "workspace"); }
-  { evict_call c; c.slot_room = 39; const status s = c.run(good); check_refused(s, small_output, "slots"); CHECK(s.needed == 40); }
-  { evict_call c; c.offsets.resize(2, -7); check_refused(c.run(good), small_output, "offsets"); }
-  { evict_call c; c.receipts.resize(1); check_refused(c.run(good), small_output, "receipts"); }
+  {
+    evict_call c;
+    c.workspace_room = needed;
+    CHECK(c.run(good).ok());
+  }
+  {
+    evict_call c;
+    c.workspace_room = needed - 1;
+    const status s = c.run(good);
+    check_refused(s, small_workspace, "workspace");
+    CHECK(s.needed == needed);
+  }
+  {
+    evict_call c;
+    c.misaligned = true;
+    check_refused(c.run(good), small_workspace, "workspace");
+  }
+  {
+    evict_call c;
+    c.slot_room = 39;
+    const status s = c.run(good);
+    check_refused(s, small_output, "slots");
+    CHECK(s.needed == 40);
+  }
+  {
+    evict_call c;
+    c.offsets.resize(2, -7);
+    check_refused(c.run(good), small_output, "offsets");
+  }
+  {
+    evict_call c;
+    c.receipts.resize(1);
+    check_refused(c.run(good), small_output, "receipts");
+  }
   std::vector<index_t> slots(40);
   std::vector<offset_t> offsets(3);
   host::scratch memory(needed);
   check_refused(evict(cpu{}, good, p.in(), selection{{nullptr, 40}, offsets}, memory.get()), bad_pointer, "slots");
   check_refused(evict(cpu{}, good, p.in(), selection{slots, {nullptr, 3}}, memory.get()), bad_pointer, "offsets");
-  check_refused(evict(cpu{}, good, p.in(), selection{slots, offsets}, workspace{nullptr, needed}), bad_pointer, "workspace");
+  check_refused(evict(cpu{}, good, p.in(), selection{slots, offsets}, workspace{nullptr, needed}), bad_pointer,
+                "workspace");
 }
 
 TEST_CASE("evict: NaN and Inf in the cache select something lawful") {
@@ -180,7 +261,8 @@ TEST_CASE("select and score_rows: scores and pools") {
   check_refused(run(policy, {two, {scores.data(), empty.data(), 2}}), bad_shape, "scores");
   const index_t pools[] = {0, 2}, negative[] = {-1, 0};
   check_refused(run(adakv{policy}, {two, {scores.data(), offsets.data(), 2}, {pools, 2}}), bad_shape, "budget_pools");
-  check_refused(run(adakv{policy}, {two, {scores.data(), offsets.data(), 2}, {negative, 2}}), bad_shape, "budget_pools");
+  check_refused(run(adakv{policy}, {two, {scores.data(), offsets.data(), 2}, {negative, 2}}), bad_shape,
+                "budget_pools");
   check_refused(run(adakv{policy}, {two, {scores.data(), offsets.data(), 2}, {pools, 0}}), bad_shape, "budget_pools");
 
   const problem p(2, 2, 40, 8, 4, 40);

@@ -58,5 +58,6 @@ TEST_CASE("amounts: slots, shares, and what is neither") {
   amount a;
   CHECK((parse_amount("512", a) && a == slots(512)));
   CHECK((parse_amount("12.5%", a) && a == percent(12.5)));
-  for (const char* bad : {"", "%", "-1", "1.5", "101%", "many", "5 %", "3000000000", "nan"}) CHECK_FALSE(parse_amount(bad, a));
+  for (const char* bad : {"", "%", "-1", "1.5", "101%", "many", "5 %", "3000000000", "nan"})
+    CHECK_FALSE(parse_amount(bad, a));
 }

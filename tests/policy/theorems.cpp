@@ -47,7 +47,8 @@ TEST_CASE("AhaKV: the step gain brings the entropy of a row to ln k, whatever it
         return h;
       };
       using aha = score::attention<score::step_gain>;
-      step += entropy(host::score(composed{aha{.window = 1} | score::group_mean{}, budget::uniform{slots(k)}}, p.in())[0]);
+      step +=
+          entropy(host::score(composed{aha{.window = 1} | score::group_mean{}, budget::uniform{slots(k)}}, p.in())[0]);
       plain += entropy(host::score(composed{score::attention<>{.window = 1} | score::group_mean{}}, p.in())[0]);
     }
     CAPTURE(n);

@@ -31,16 +31,16 @@ using ids = std::vector<index_t>;
 TEST_CASE("selection: the contract in small tables") {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   CHECK(pick({3, 1, 2, 5}, 2) == ids{0, 3});
-  CHECK(pick({1, 1, 1, 1}, 2) == ids{0, 1});             // ties: the smaller slot
+  CHECK(pick({1, 1, 1, 1}, 2) == ids{0, 1});                   // ties: the smaller slot
   CHECK(pick({0.0F, -0.0F, -0.0F, 0.0F}, 3) == ids{0, 1, 2});  // -0 equals +0
-  CHECK(pick({nan, -inf, nan, 1}, 2) == ids{1, 3});      // NaN below every number
-  CHECK(pick({nan, -nan, nan}, 2) == ids{0, 1});         // all NaN are alike
+  CHECK(pick({nan, -inf, nan, 1}, 2) == ids{1, 3});            // NaN below every number
+  CHECK(pick({nan, -nan, nan}, 2) == ids{0, 1});               // all NaN are alike
   CHECK(pick({inf, 1, inf}, 2) == ids{0, 2});
-  CHECK(pick({1, 2, 3}, 3) == ids{0, 1, 2});             // short rows whole
+  CHECK(pick({1, 2, 3}, 3) == ids{0, 1, 2});  // short rows whole
   CHECK(pick({1, 2, 3}, 9) == ids{0, 1, 2});
   CHECK(pick({0, 9, 8, 7, 0}, 3, 1, 1) == ids{0, 1, 4});  // protected inside the budget, outside the candidates
   CHECK(pick({9, 1, 1, 1, 9}, 2, 1, 1) == ids{0, 4});
-  CHECK(pick({1e-45F, 0, -1e-45F}, 1) == ids{0});        // subnormals count
+  CHECK(pick({1e-45F, 0, -1e-45F}, 1) == ids{0});  // subnormals count
 }
 
 TEST_CASE("selection: random rows against a full sort") {

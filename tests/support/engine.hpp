@@ -78,7 +78,8 @@ struct instance {
     const auto view = cache();
     for (index_t r = 0; r < c.shape.rows(); ++r)
       for (index_t s = 0; s < c.lengths[std::size_t(r)]; ++s) {
-        for (index_t d = 0; d < c.dim; ++d) *view.k.at(c.shape.row(r), s, d) = c.keys[std::size_t(r)][std::size_t(s * c.dim + d)];
+        for (index_t d = 0; d < c.dim; ++d)
+          *view.k.at(c.shape.row(r), s, d) = c.keys[std::size_t(r)][std::size_t(s * c.dim + d)];
         for (index_t d = 0; d < c.value_dim; ++d)
           *view.v.at(c.shape.row(r), s, d) = c.values[std::size_t(r)][std::size_t(s * c.value_dim + d)];
       }
@@ -87,7 +88,8 @@ struct instance {
     const auto order = [&](const std::vector<offset_t>& start, index_t dims) {
       return pages{table.data(), start.data(), blocks, block_size, of->shape.kv_heads, dims};
     };
-    return {of->shape, tokens.data(),
+    return {of->shape,
+            tokens.data(),
             {keys.data(), {order(key_start, of->dim)}, of->dim},
             {values.data(), {order(value_start, of->value_dim)}, of->value_dim}};
   }

@@ -40,7 +40,8 @@ struct kept {
   [[nodiscard]] kvevict::selection view() { return {slots, offsets, receipts}; }
   [[nodiscard]] std::vector<std::vector<index_t>> rows() {
     std::vector<std::vector<index_t>> out;
-    for (index_t r = 0; r + 1 < static_cast<index_t>(offsets.size()); ++r) out.emplace_back(view()[r].begin(), view()[r].end());
+    for (index_t r = 0; r + 1 < static_cast<index_t>(offsets.size()); ++r)
+      out.emplace_back(view()[r].begin(), view()[r].end());
     return out;
   }
 };
@@ -84,10 +85,12 @@ std::vector<std::vector<float>> score(const Policy& policy, const Inputs& in, co
   std::vector<float> flat(static_cast<std::size_t>(offsets.back()));
   scratch memory(kvevict::workspace_bytes(on, policy, in));
   const kvevict::status s = kvevict::score_rows(
-      on, policy, in, kvevict::ragged<float>{flat.data(), offsets.data(), static_cast<index_t>(shape.rows())}, memory.get());
+      on, policy, in, kvevict::ragged<float>{flat.data(), offsets.data(), static_cast<index_t>(shape.rows())},
+      memory.get());
   if (!s.ok()) throw std::runtime_error(s.sentence);
   std::vector<std::vector<float>> out;
-  for (std::size_t r = 0; r + 1 < offsets.size(); ++r) out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);
+  for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
+    out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);
   return out;
 }
 
@@ -116,7 +119,12 @@ struct problem {
   std::vector<float> keys, values, queries;
 
   problem(index_t h, index_t g, index_t n, index_t d, index_t dv, index_t r, unsigned seed = 1, float scale = 1)
-      : kv_heads(h), group(g), length(n), dim(d), value_dim(dv), rows(r),
+      : kv_heads(h),
+        group(g),
+        length(n),
+        dim(d),
+        value_dim(dv),
+        rows(r),
         keys(normal(static_cast<std::size_t>(h * n * d), seed, scale)),
         values(normal(static_cast<std::size_t>(h * n * dv), seed + 1)),
         queries(normal(static_cast<std::size_t>(h * g * r * d), seed + 2, scale)) {}

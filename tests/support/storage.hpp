@@ -40,8 +40,8 @@ struct content {
   std::vector<index_t> lengths;  ///< [rows]
   index_t dim, value_dim, group;
   std::vector<std::vector<E>> keys, values;
-  std::vector<E> queries;              ///< all rows of every sequence, poisoned after its last
-  std::vector<index_t> query_rows;     ///< [layers * seqs]
+  std::vector<E> queries;           ///< all rows of every sequence, poisoned after its last
+  std::vector<index_t> query_rows;  ///< [layers * seqs]
   index_t most = 0;
 
   content(const kvevict::cache_shape& s, std::vector<index_t> length_of_seq, index_t d, index_t dv, index_t g,
@@ -98,7 +98,8 @@ struct stored {
   void fill(const content<E>& from) {
     for (index_t r = 0; r < shape.rows(); ++r)
       for (index_t s = 0; s < lengths[std::size_t(r)]; ++s) {
-        for (index_t d = 0; d < dim; ++d) *cache().keys().at(shape.row(r), s, d) = from.keys[std::size_t(r)][std::size_t(s * dim + d)];
+        for (index_t d = 0; d < dim; ++d)
+          *cache().keys().at(shape.row(r), s, d) = from.keys[std::size_t(r)][std::size_t(s * dim + d)];
         for (index_t d = 0; d < value_dim; ++d)
           *cache().values().at(shape.row(r), s, d) = from.values[std::size_t(r)][std::size_t(s * value_dim + d)];
       }
@@ -118,9 +119,17 @@ template <class E>
 auto in_strides(const content<E>& c, const char* name, kvevict::strided (*order)(index_t, index_t, index_t, index_t)) {
   const auto& s = c.shape;
   const index_t room = c.most + 3;
-  stored<E, kvevict::strided, kvevict::strided> out{
-      name, s, c.lengths, {}, {}, poisoned<E>(s.rows() * room * c.dim), poisoned<E>(s.rows() * room * c.value_dim),
-      order(s.seqs, s.kv_heads, room, c.dim), order(s.seqs, s.kv_heads, room, c.value_dim), c.dim, c.value_dim};
+  stored<E, kvevict::strided, kvevict::strided> out{name,
+                                                    s,
+                                                    c.lengths,
+                                                    {},
+                                                    {},
+                                                    poisoned<E>(s.rows() * room * c.dim),
+                                                    poisoned<E>(s.rows() * room * c.value_dim),
+                                                    order(s.seqs, s.kv_heads, room, c.dim),
+                                                    order(s.seqs, s.kv_heads, room, c.value_dim),
+                                                    c.dim,
+                                                    c.value_dim};
   out.fill(c);
   return out;
 }
@@ -139,9 +148,17 @@ template <class E>
 auto in_flat(const content<E>& c, index_t slack = 2) {
   std::vector<offset_t> offsets{0};
   for (const index_t n : c.lengths) offsets.push_back(offsets.back() + n + slack);
-  stored<E, kvevict::flat, kvevict::flat> out{
-      "flat", c.shape, c.lengths, {}, offsets, poisoned<E>(offsets.back() * c.dim), poisoned<E>(offsets.back() * c.value_dim),
-      {}, {}, c.dim, c.value_dim};
+  stored<E, kvevict::flat, kvevict::flat> out{"flat",
+                                              c.shape,
+                                              c.lengths,
+                                              {},
+                                              offsets,
+                                              poisoned<E>(offsets.back() * c.dim),
+                                              poisoned<E>(offsets.back() * c.value_dim),
+                                              {},
+                                              {},
+                                              c.dim,
+                                              c.value_dim};
   out.key_layout = {out.offsets.data(), c.dim};
   out.value_layout = {out.offsets.data(), c.value_dim};
   out.fill(c);
@@ -155,10 +172,19 @@ auto in_pages(const content<E>& c, page_order order, index_t block_size = 5) {
   const bool own = order == page_order::per_row;
   const index_t tables = own ? index_t(s.rows()) : s.seqs, pool = tables * blocks + 2;
   const offset_t entries = offset_t{pool} * block_size * (own ? 1 : s.layers * s.kv_heads);
-  stored<E, kvevict::paged, kvevict::paged> out{
-      own ? "paged per row" : order == page_order::nhd ? "paged nhd" : "paged hnd", s, c.lengths,
-      scattered(tables * blocks, pool), {}, poisoned<E>(entries * c.dim), poisoned<E>(entries * c.value_dim), {}, {},
-      c.dim, c.value_dim};
+  stored<E, kvevict::paged, kvevict::paged> out{own                        ? "paged per row"
+                                                : order == page_order::nhd ? "paged nhd"
+                                                                           : "paged hnd",
+                                                s,
+                                                c.lengths,
+                                                scattered(tables * blocks, pool),
+                                                {},
+                                                poisoned<E>(entries * c.dim),
+                                                poisoned<E>(entries * c.value_dim),
+                                                {},
+                                                {},
+                                                c.dim,
+                                                c.value_dim};
   const auto layout = [&](index_t dims) {
     const index_t* table = out.table.data();
     if (own) return kvevict::paged_per_row(table, blocks, block_size, dims);

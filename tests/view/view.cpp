@@ -43,11 +43,9 @@ TEST_CASE("strided: NHD and HND of capacity 10, 4 dims") {
                                   {0, 1, 0, 0, 0, 120},
                                   {1, 0, 0, 0, 0, 240},
                                   {1, 1, 2, 9, 3, 479}});
-  check_places(nhd(2, 3, 10, 4), {{0, 0, 0, 0, 3, 3},
-                                  {0, 0, 1, 0, 0, 4},
-                                  {0, 0, 0, 1, 0, 12},
-                                  {0, 1, 0, 0, 0, 120},
-                                  {1, 1, 2, 9, 3, 479}});
+  check_places(
+      nhd(2, 3, 10, 4),
+      {{0, 0, 0, 0, 3, 3}, {0, 0, 1, 0, 0, 4}, {0, 0, 0, 1, 0, 12}, {0, 1, 0, 0, 0, 120}, {1, 1, 2, 9, 3, 479}});
 }
 
 TEST_CASE("strided: any strides, shared memory and offsets past 2^31") {
@@ -58,7 +56,9 @@ TEST_CASE("strided: any strides, shared memory and offsets past 2^31") {
 TEST_CASE("flat: rows of different length, 64-bit offsets, capacity") {
   const offset_t offsets[] = {0, 6, 7, 12, 12, 20, 30, 31, 32, 33, 34, 35, offset_t{1} << 40};
   const flat layout{offsets, 4};
-  check_places(layout, {{0, 0, 0, 0, 0, 0}, {0, 0, 0, 5, 3, 23}, {0, 0, 1, 0, 0, 24}, {0, 1, 1, 0, 1, 49}, {1, 1, 2, 0, 0, 140}});
+  check_places(
+      layout,
+      {{0, 0, 0, 0, 0, 0}, {0, 0, 0, 5, 3, 23}, {0, 0, 1, 0, 0, 24}, {0, 1, 1, 0, 1, 49}, {1, 1, 2, 0, 0, 140}});
   CHECK(layout.capacity(shape.row(0)) == 6);
   CHECK(layout.capacity(shape.row(3)) == 0);
   CHECK(layout.capacity(shape.row(4)) == 8);
@@ -78,7 +78,8 @@ TEST_CASE("paged: both orders inside a block, and a table per row") {
                                                    {0, 0, 2, 9, 3, 2 * 60 + 40 + 19},
                                                    {1, 1, 2, 0, 3, 8 * 60 + 4 * 60 + 43}});
   const index_t per_row[] = {3, 5, 1, 0, 9, 8, 7, 6, 4, 2, 11, 10};  // one block each
-  check_places(paged_per_row(per_row, 1, 5, 4), {{0, 0, 0, 2, 1, 3 * 20 + 9}, {1, 1, 2, 0, 0, 200}, {1, 0, 0, 4, 3, 7 * 20 + 19}});
+  check_places(paged_per_row(per_row, 1, 5, 4),
+               {{0, 0, 0, 2, 1, 3 * 20 + 9}, {1, 1, 2, 0, 0, 200}, {1, 0, 0, 4, 3, 7 * 20 + 19}});
   CHECK(paged_nhd(per_seq, 2, 5, 3, 4, 8).capacity({}) == 10);
 }
 
@@ -144,9 +145,11 @@ TEST_CASE("a scaled 8-bit cache is a reader: same selection as its floats; scale
   const strided k = hnd(1, 2, n, p.dim), v = hnd(1, 2, n, p.value_dim);
   const cache small{cache_shape{1, 1, 2}, n, entries{keys.data(), k, p.dim, scaled{key_scales.data(), n}},
                     entries{values.data(), v, p.value_dim, scaled{value_scales.data(), n}}};
-  const cache wide{cache_shape{1, 1, 2}, n, entries{key_floats.data(), k, p.dim}, entries{value_floats.data(), v, p.value_dim}};
+  const cache wide{cache_shape{1, 1, 2}, n, entries{key_floats.data(), k, p.dim},
+                   entries{value_floats.data(), v, p.value_dim}};
   const auto same = [&](const auto& policy) {
-    host::kept a = host::evict(policy, inputs{small, p.query_rows()}), b = host::evict(policy, inputs{wide, p.query_rows()});
+    host::kept a = host::evict(policy, inputs{small, p.query_rows()}),
+               b = host::evict(policy, inputs{wide, p.query_rows()});
     REQUIRE(a.status.ok());
     CHECK(a.slots == b.slots);
     CHECK(a.receipts[0].bytes_freed == (n - 20) * (p.dim + p.value_dim));
@@ -159,7 +162,8 @@ TEST_CASE("a scaled 8-bit cache is a reader: same selection as its floats; scale
   REQUIRE(compact_in_place(cpu{}, small, kept.view(), side(key_scales.data(), s), side(value_scales.data(), s)).ok());
   for (const row_id row : {row_id{0, 0, 0, 0}, row_id{0, 0, 1, 1}})
     for (index_t i = 0; i < 20; ++i)
-      for (index_t d = 0; d < p.dim; ++d) CHECK(small.keys()(row, i, d) == wide.keys()(row, kept.view()[row.index][i], d));
+      for (index_t d = 0; d < p.dim; ++d)
+        CHECK(small.keys()(row, i, d) == wide.keys()(row, kept.view()[row.index][i], d));
 }
 
 TEST_CASE("keys alone, and a latent cache whose values lie inside its keys") {

@@ -49,8 +49,7 @@ template <class Base>
 adaptive(Base, double, safeguard) -> adaptive<Base>;
 
 /// The mixture of one row before rounding, in millionths of a slot: integers, so every backend agrees.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t mixture_millionths(offset_t adaptive_share,
-                                                                        offset_t uniform_share,
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t mixture_millionths(offset_t adaptive_share, offset_t uniform_share,
                                                                         std::int32_t floor_millionths) {
   return (1000000 - floor_millionths) * adaptive_share + floor_millionths * uniform_share;
 }

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/amount.hpp>
 #include <kvevict/core/shape.hpp>
 #include <kvevict/core/status.hpp>
+#include <type_traits>
 
 /// How many slots a row keeps, protected ones included.
 ///

@@ -2,13 +2,12 @@
 #pragma once
 
 #include <concepts>
-#include <tuple>
-#include <type_traits>
-
 #include <kvevict/core/status.hpp>
 #include <kvevict/select/selection.hpp>
 #include <kvevict/view/check.hpp>
 #include <kvevict/view/strided.hpp>
+#include <tuple>
+#include <type_traits>
 
 /// Making memory match a selection: entry `retained[k]` of a row moves to slot k.
 ///

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-
 #include <kvevict/core/types.hpp>
 
 namespace kvevict {

@@ -3,7 +3,6 @@
 
 #include <bit>
 #include <cstdint>
-
 #include <kvevict/core/config.hpp>
 
 namespace kvevict {

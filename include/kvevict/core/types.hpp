@@ -3,9 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
-
 #include <kvevict/core/config.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -27,10 +26,10 @@ struct span {
 
   /// From anything contiguous: `std::vector`, `std::array`, `std::span`, another span.
   template <class Range>
-    requires requires(Range& range) {
-      static_cast<T*>(range.data());
-      range.size();
-    }
+  requires requires(Range& range) {
+    static_cast<T*>(range.data());
+    range.size();
+  }
   constexpr span(Range&& range) : data(range.data()), count(static_cast<offset_t>(range.size())) {}
 
   KVEVICT_HOST_DEVICE constexpr T& operator[](offset_t i) const {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-
 #include <kvevict/core/types.hpp>
 
 namespace kvevict {

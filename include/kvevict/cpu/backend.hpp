@@ -2,9 +2,8 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/types.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -41,7 +40,7 @@ template <executor Executor = serial>
 struct cpu {
   Executor how{};
 };
-cpu() -> cpu<>;
+cpu()->cpu<>;
 template <class Executor>
 cpu(Executor) -> cpu<Executor>;
 

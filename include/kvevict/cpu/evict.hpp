@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cpu/budget/share.hpp>
 #include <kvevict/cpu/score/score.hpp>
@@ -122,8 +121,7 @@ void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores&
   const auto plan_of = [&](index_t r) { return plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r)); };
   const auto rows = static_cast<index_t>(in.shape.rows());
   for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).nominal;
-  if constexpr (decltype(policy.rule())::joint)
-    share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
+  if constexpr (decltype(policy.rule())::joint) share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
   out.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
   select_rows(
@@ -186,8 +184,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   }
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const auto m = detail::select_memory::take(place, policy, in.scores.rows,
-                                             detail::largest_pool(in.shape, in.pools), on.how.workers());
+  const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),
+                                             on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
   detail::run_select(on, policy, in, out, m);
   return {};

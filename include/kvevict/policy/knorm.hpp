@@ -7,7 +7,8 @@
 namespace kvevict {
 
 /// Keys of smallest norm stay (Devoto et al., arXiv 2406.11430; kvpress Knorm).
-/// Nothing is protected unless asked. The authors skip the first two layers; here, as in kvpress, every layer is treated alike.
+/// Nothing is protected unless asked. The authors skip the first two layers; here, as in kvpress, every layer is
+/// treated alike.
 struct knorm {
   static constexpr const char* name = "knorm";
   amount budget = slots(1024);

@@ -2,12 +2,11 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/budget/adaptive.hpp>
 #include <kvevict/budget/rule.hpp>
 #include <kvevict/score/scorer.hpp>
 #include <kvevict/select/protect.hpp>
+#include <type_traits>
 
 namespace kvevict {
 

@@ -2,11 +2,6 @@
 #pragma once
 
 #include <charconv>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <type_traits>
-
 #include <kvevict/policy/accumulated_attention.hpp>
 #include <kvevict/policy/adakv.hpp>
 #include <kvevict/policy/ahakv.hpp>
@@ -20,6 +15,10 @@
 #include <kvevict/policy/snapkv.hpp>
 #include <kvevict/policy/streaming_llm.hpp>
 #include <kvevict/policy/tova.hpp>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
 
 /// From text to a policy's type and back, for command lines and configuration files.
 ///
@@ -30,9 +29,9 @@
 namespace kvevict {
 
 /// Every name a spec can start with; each may have `ada_` before it.
-inline constexpr std::string_view policy_names[] = {
-    "full",   "random", "streaming_llm", "accumulated_attention", "h2o",     "tova",
-    "snapkv", "nacl",   "ahakv",         "knorm",                 "keydiff", "pyramidkv"};
+inline constexpr std::string_view policy_names[] = {"full",  "random", "streaming_llm", "accumulated_attention",
+                                                    "h2o",   "tova",   "snapkv",        "nacl",
+                                                    "ahakv", "knorm",  "keydiff",       "pyramidkv"};
 
 /// A number of slots ("512") or a share ("25%"); false if the text is neither.
 [[nodiscard]] inline bool parse_amount(std::string_view text, amount& out) {
@@ -129,7 +128,8 @@ std::string assign(Policy& policy, std::string_view name, option_text options) {
     if (!known)
       return "unknown option '" + std::string(key) + "' of " + std::string(name) +
              "; its options (and defaults) are: " + option_names<Policy>();
-    if (!good) return "cannot read the value of " + std::string(name) + ":" + std::string(key) + "=" + std::string(value);
+    if (!good)
+      return "cannot read the value of " + std::string(name) + ":" + std::string(key) + "=" + std::string(value);
   }
   return {};
 }
@@ -165,10 +165,8 @@ std::string with_type(std::string_view name, const option_text& options, const F
   if (name == nacl::name) return f(nacl{});
   if (name == knorm::name) return f(knorm{});
   if (name == keydiff::name) return f(keydiff{});
-  if (name == snapkv<>::name)
-    return pooled([&]<class Pool>(const Pool&) { return f(snapkv<Pool>{}); });
-  if (name == pyramidkv<>::name)
-    return pooled([&]<class Pool>(const Pool&) { return f(pyramidkv<Pool>{}); });
+  if (name == snapkv<>::name) return pooled([&]<class Pool>(const Pool&) { return f(snapkv<Pool>{}); });
+  if (name == pyramidkv<>::name) return pooled([&]<class Pool>(const Pool&) { return f(pyramidkv<Pool>{}); });
   if (name == ahakv<>::name)
     return choose<score::step_gain, score::plain_gain>(options, "gain", [&]<class Gain>(const Gain&) {
       return choose<recent_rows, every_row>(options, "accumulation", [&]<class Rows>(const Rows&) {

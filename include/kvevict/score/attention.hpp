@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
-
 #include <kvevict/score/gain.hpp>
 #include <kvevict/score/scorer.hpp>
+#include <limits>
 
 /// Attention that slots received from the last rows, per query_head:
 ///

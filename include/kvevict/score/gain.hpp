@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-
 #include <kvevict/core/status.hpp>
 #include <kvevict/core/types.hpp>
 

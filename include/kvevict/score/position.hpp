@@ -3,7 +3,6 @@
 
 #include <bit>
 #include <cstdint>
-
 #include <kvevict/score/scorer.hpp>
 
 /// Scores that read no key: from positions, or from chance.

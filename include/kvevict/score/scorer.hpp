@@ -2,11 +2,10 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/shape.hpp>
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/inputs.hpp>
+#include <type_traits>
 
 /// A score says how much a slot matters to its row: higher = keep. NaN ranks below every number.
 ///
@@ -47,7 +46,9 @@ struct pipe;
 template <class S>
 inline constexpr bool layer_wide = false;
 template <class Source, class Stage>
-inline constexpr bool layer_wide<pipe<Source, Stage>> = requires { Stage::crosses_rows; };
+inline constexpr bool layer_wide<pipe<Source, Stage>> = requires {
+  Stage::crosses_rows;
+};
 
 /// Whether the options of a description are in range; one without options has nothing to check.
 template <class Description>
@@ -87,22 +88,6 @@ template <source Source, stage Stage>
 [[nodiscard]] constexpr status odd_width(index_t width, const char* argument) {
   if (width >= 1 && width % 2 == 1) return {};
   return {status_code::bad_option, argument, "a pooling width must be odd and at least 1"};
-}
-
-/// Fails to compile, with the input to pass, where a scorer's input is missing.
-template <input_kind Kind, class Inputs>
-constexpr void require() {
-  constexpr bool there = Inputs::template has<Kind>;
-  if constexpr (Kind == input_kind::queries)
-    static_assert(there, "kvevict: this scorer reads queries: pass a kvevict::query_view to kvevict::inputs");
-  else if constexpr (Kind == input_kind::attention)
-    static_assert(there, "kvevict: this scorer reads attention: pass a kvevict::attention_view to kvevict::inputs");
-  else if constexpr (Kind == input_kind::value_norms)
-    static_assert(there,
-                  "kvevict: this scorer reads value norms: pass a cache with values or a kvevict::value_norm_view to "
-                  "kvevict::inputs");
-  else
-    static_assert(there, "kvevict: this scorer reads an input that kvevict::inputs does not hold");
 }
 
 }  // namespace kvevict::score

@@ -3,7 +3,6 @@
 
 #include <bit>
 #include <cstdint>
-
 #include <kvevict/core/types.hpp>
 
 /// The order of scores as integers: what all backends compare, so that the same scores give the same selection.

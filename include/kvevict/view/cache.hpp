@@ -2,10 +2,9 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/shape.hpp>
 #include <kvevict/view/entries.hpp>
+#include <type_traits>
 
 namespace kvevict {
 

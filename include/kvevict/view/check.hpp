@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <limits>
-
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/inputs.hpp>
+#include <limits>
 
 /// What can be wrong with a view, found before anything is read through it.
 namespace kvevict {

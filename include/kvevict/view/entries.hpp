@@ -2,10 +2,9 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/element.hpp>
 #include <kvevict/view/layout.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -68,12 +67,12 @@ struct entries {
 /// What the library asks of keys, values and queries. `entries` models it, and so may a type of the engine's.
 template <class E>
 concept entry_source = std::is_trivially_copyable_v<E> &&
-                       requires(const E& e, const row_id& row, index_t i, float* out) {
-                         { e.dims() } -> std::convertible_to<index_t>;
-                         { e.null() } -> std::convertible_to<bool>;
-                         { e(row, i, i) } -> std::convertible_to<float>;
-                         e.load(row, i, out);
-                         *e.at(row, i, i);
-                       };
+    requires(const E& e, const row_id& row, index_t i, float* out) {
+  { e.dims() } -> std::convertible_to<index_t>;
+  { e.null() } -> std::convertible_to<bool>;
+  { e(row, i, i) } -> std::convertible_to<float>;
+  e.load(row, i, out);
+  *e.at(row, i, i);
+};
 
 }  // namespace kvevict

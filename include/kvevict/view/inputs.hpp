@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tuple>
-#include <type_traits>
-
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
+#include <tuple>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -104,10 +103,24 @@ struct inputs {
   template <input_kind Kind>
   static constexpr bool has = ((Parts::kind == Kind) || ...);
 
-  /// The part of that kind; only where `has<Kind>`.
+  /// The part of that kind. Where it is missing this does not compile, and the message says what to pass.
   template <input_kind Kind>
   [[nodiscard]] constexpr const auto& get() const {
-    return std::get<index_of<Kind>()>(parts);
+    constexpr bool there = has<Kind>;
+    static_assert(there || Kind != input_kind::queries,
+                  "kvevict: this scorer reads queries: pass a kvevict::query_view to kvevict::inputs");
+    static_assert(there || Kind != input_kind::attention,
+                  "kvevict: this scorer reads attention: pass a kvevict::attention_view to kvevict::inputs");
+    static_assert(there || Kind != input_kind::value_norms,
+                  "kvevict: this scorer reads value norms: pass a cache with values or a kvevict::value_norm_view to "
+                  "kvevict::inputs");
+    static_assert(
+        there || Kind == input_kind::queries || Kind == input_kind::attention || Kind == input_kind::value_norms,
+        "kvevict: this scorer reads an input that kvevict::inputs does not hold");
+    if constexpr (there)
+      return std::get<index_of<Kind>()>(parts);
+    else
+      return cache;
   }
 
  private:

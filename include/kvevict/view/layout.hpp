@@ -2,9 +2,8 @@
 #pragma once
 
 #include <concepts>
-#include <type_traits>
-
 #include <kvevict/core/shape.hpp>
+#include <type_traits>
 
 namespace kvevict {
 

@@ -23,15 +23,13 @@ struct strided {
 };
 
 /// [layers][seqs][heads][capacity][dims], dense: each head's slots are adjacent.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr strided hnd(index_t seqs, index_t heads, index_t capacity,
-                                                        index_t dims) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr strided hnd(index_t seqs, index_t heads, index_t capacity, index_t dims) {
   const offset_t entry = dims, head = entry * capacity, seq = head * heads;
   return {.layer = seq * seqs, .seq = seq, .head = head, .slot = entry, .dim = 1};
 }
 
 /// [layers][seqs][capacity][heads][dims], dense: a slot's heads are adjacent.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr strided nhd(index_t seqs, index_t heads, index_t capacity,
-                                                        index_t dims) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr strided nhd(index_t seqs, index_t heads, index_t capacity, index_t dims) {
   const offset_t head = dims, slot = head * heads, seq = slot * capacity;
   return {.layer = seq * seqs, .seq = seq, .head = head, .slot = slot, .dim = 1};
 }

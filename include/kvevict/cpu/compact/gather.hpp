@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/detail/copy_entry.hpp>
 
@@ -14,7 +13,8 @@ namespace detail {
 template <class A, class B>
 [[nodiscard]] bool spans_overlap(const A& a, const B& b, const row_id& row, index_t first, index_t last,
                                  index_t count) {
-  if constexpr (requires { a.layout.block_table; } || requires { b.layout.block_table; }) {
+  if constexpr (
+      requires { a.layout.block_table; } || requires { b.layout.block_table; }) {
     return false;
   } else {
     const auto* a0 = a.at(row, first, 0);

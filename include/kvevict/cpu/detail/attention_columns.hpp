@@ -2,11 +2,10 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
-
 #include <kvevict/cpu/detail/attention_tile.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
 #include <kvevict/view/inputs.hpp>
+#include <limits>
 
 /// Column sums of attention for a chunk of query rows of one kv_head: memory O(keys) times the chunk, never rows x
 /// keys of the prompt.
@@ -17,14 +16,14 @@
 namespace kvevict::detail {
 
 struct column_scratch {
-  float* queries;  ///< packed, [heads * rows rounded up to tiles][dims]
-  float* keys;     ///< one packed block
-  float* entry;    ///< room for packet_size keys, or one query
-  float* stored;   ///< exp(s - m), [key block][packed row][tile_keys]
-  float* peak;     ///< m, [key block][packed row]
-  float* mass;     ///< sum of exp(s - m), then the factor of the block
-  float* weight;   ///< [packed row]: row weight, 0 for padding
-  float* lse;      ///< [packed row]: natural log-sum-exp, where given
+  float* queries;    ///< packed, [heads * rows rounded up to tiles][dims]
+  float* keys;       ///< one packed block
+  float* entry;      ///< room for packet_size keys, or one query
+  float* stored;     ///< exp(s - m), [key block][packed row][tile_keys]
+  float* peak;       ///< m, [key block][packed row]
+  float* mass;       ///< sum of exp(s - m), then the factor of the block
+  float* weight;     ///< [packed row]: row weight, 0 for padding
+  float* lse;        ///< [packed row]: natural log-sum-exp, where given
   index_t* visible;  ///< [packed row]: slots that the row sees, 0 for padding
 
   static column_scratch take(carver& from, const scratch_extent& extent, index_t chunk) {
@@ -133,8 +132,8 @@ inline void store_block(const column_scratch& b, offset_t at, index_t row, index
 /// out[query_head of the group][slot] += weight * a[i, slot] for the rows at positions first .. last. Never inlined:
 /// every policy that scores this way shares one copy, which keeps a program with many policies quick to compile.
 template <class Attention, class Inputs>
-[[gnu::noinline]] void add_columns(const Attention& s, const Inputs& in, const score::row_context& row, index_t first, index_t last,
-                 float* out, const column_scratch& b) {
+[[gnu::noinline]] void add_columns(const Attention& s, const Inputs& in, const score::row_context& row, index_t first,
+                                   index_t last, float* out, const column_scratch& b) {
   constexpr bool known = Attention::gain_type::plain && Inputs::template has<input_kind::log_sum_exp>;
   const auto& keys = in.cache.keys();
   const index_t dims = keys.dims();
@@ -187,8 +186,8 @@ template <class Attention, class Inputs>
       for (index_t r = h * per_head; r < (h + 1) * per_head; ++r) {
         const offset_t at = static_cast<offset_t>(block) * rows + r;
         const packet factor = broadcast(b.mass[at]);
-        KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p)
-          sums[p] = multiply_add(factor, load(b.stored + at * tile_keys + p * packet_size), sums[p]);
+        KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) sums[p] =
+            multiply_add(factor, load(b.stored + at * tile_keys + p * packet_size), sums[p]);
       }
       add_to_columns(sums, block * tile_keys, last, out + static_cast<offset_t>(h) * row.length);
     }

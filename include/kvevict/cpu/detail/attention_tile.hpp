@@ -26,8 +26,8 @@ struct tile {
 /// only (a factor of four).
 inline void multiply_tile(const float* queries, const float* keys, index_t dims, tile& out) {
   packet sums[tile_rows][tile_packets];
-  KVEVICT_UNROLL for (index_t r = 0; r < tile_rows; ++r)
-    KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) sums[r][p] = broadcast(0.0F);
+  KVEVICT_UNROLL for (index_t r = 0; r < tile_rows; ++r) KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p)
+      sums[r][p] = broadcast(0.0F);
   for (index_t d = 0; d < dims; ++d) {
     packet k[tile_packets];
     KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) k[p] = load(keys + d * tile_keys + p * packet_size);
@@ -36,8 +36,8 @@ inline void multiply_tile(const float* queries, const float* keys, index_t dims,
       KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) sums[r][p] = multiply_add(q, k[p], sums[r][p]);
     }
   }
-  KVEVICT_UNROLL for (index_t r = 0; r < tile_rows; ++r)
-    KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p) out.sums[r][p] = sums[r][p];
+  KVEVICT_UNROLL for (index_t r = 0; r < tile_rows; ++r) KVEVICT_UNROLL for (index_t p = 0; p < tile_packets; ++p)
+      out.sums[r][p] = sums[r][p];
 }
 
 /// Packs keys first .. first + tile_keys of a row; slots from `length` on become zero. `loaded` is room for
@@ -54,7 +54,8 @@ void pack_keys(const Keys& keys, const row_id& row, index_t first, index_t lengt
         for (index_t d = 0; d < dims; ++d) key[d] = 0.0F;
     }
     index_t d = 0;
-    for (; d + packet_size <= dims; d += packet_size) transpose(loaded + d, dims, packed + d * tile_keys + p, tile_keys);
+    for (; d + packet_size <= dims; d += packet_size)
+      transpose(loaded + d, dims, packed + d * tile_keys + p, tile_keys);
     for (; d < dims; ++d)
       for (index_t j = 0; j < packet_size; ++j)
         packed[d * tile_keys + p + j] = loaded[j * static_cast<offset_t>(dims) + d];

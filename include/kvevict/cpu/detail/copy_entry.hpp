@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstring>
-#include <type_traits>
-
 #include <kvevict/compact/moves.hpp>
 #include <kvevict/view/entries.hpp>
+#include <type_traits>
 
 namespace kvevict::detail {
 

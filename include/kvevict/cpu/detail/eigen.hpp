@@ -2,7 +2,6 @@
 #pragma once
 
 #include <Eigen/Core>
-
 #include <kvevict/core/types.hpp>
 
 /// The only file that names Eigen.

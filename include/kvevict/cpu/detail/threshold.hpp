@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-
 #include <kvevict/core/types.hpp>
 #include <kvevict/select/order.hpp>
 
@@ -30,8 +29,7 @@ struct threshold {
 /// histogram [rows][digit_values], above [rows] (on return: candidates with key > T). The sum is monotone in T, so
 /// each digit is decided by one walk down its histogram.
 template <class Candidates>
-threshold find_threshold(const Candidates& of, index_t rows, offset_t total, std::uint32_t* histogram,
-                         index_t* above) {
+threshold find_threshold(const Candidates& of, index_t rows, offset_t total, std::uint32_t* histogram, index_t* above) {
   std::uint32_t prefix = 0;
   for (index_t r = 0; r < rows; ++r) above[r] = 0;
   offset_t reached = 0;
@@ -50,8 +48,7 @@ threshold find_threshold(const Candidates& of, index_t rows, offset_t total, std
     for (;; --bin) {
       reached = 0;
       for (index_t r = 0; r < rows; ++r) {
-        const auto with_bin =
-            above[r] + static_cast<index_t>(histogram[static_cast<offset_t>(r) * digit_values + bin]);
+        const auto with_bin = above[r] + static_cast<index_t>(histogram[static_cast<offset_t>(r) * digit_values + bin]);
         reached += greatest(of(r).floor, with_bin);
       }
       if (reached >= total || bin == 0) break;

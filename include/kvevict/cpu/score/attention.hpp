@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-
 #include <kvevict/cpu/detail/attention_columns.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
 #include <kvevict/score/attention.hpp>
@@ -15,7 +14,6 @@ template <class Gain, class Inputs>
   if constexpr (Gain::plain && Inputs::template has<input_kind::attention>) {
     return in.template get<input_kind::attention>();
   } else {
-    score::require<input_kind::queries, Inputs>();
     return in.template get<input_kind::queries>();
   }
 }
@@ -24,7 +22,7 @@ template <class Gain, class Weight>
 struct source_kernel<score::attention<Gain, Weight>> {
   using attention = score::attention<Gain, Weight>;
   template <class Inputs>
-  static constexpr bool given = Gain::plain && Inputs::template has<input_kind::attention>;
+  static constexpr bool given = Gain::plain&& Inputs::template has<input_kind::attention>;
 
   template <class Inputs>
   static status check(const attention& s, const Inputs& in, const score::row_context& row) {
@@ -61,7 +59,8 @@ struct source_kernel<score::attention<Gain, Weight>> {
       sum_given(s, in, row, window, out);
     } else {
       const index_t chunk = chunk_rows(s, row.length, row.group_size);
-      const column_scratch buffers = column_scratch::take(scratch, extent, chunk_rows(s, extent.length, row.group_size));
+      const column_scratch buffers =
+          column_scratch::take(scratch, extent, chunk_rows(s, extent.length, row.group_size));
       for (index_t first = row.length - window; first < row.length; first += chunk)
         add_columns(s, in, row, first, least(first + chunk, row.length), out, buffers);
     }

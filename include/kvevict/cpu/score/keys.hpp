@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-
 #include <kvevict/cpu/detail/eigen.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
 #include <kvevict/score/keys.hpp>
@@ -19,8 +18,8 @@ struct source_kernel<score::key_norm> {
     scratch.take<float>(extent.key_dims);
   }
   template <class Inputs>
-  static void run(const score::key_norm&, const Inputs& in, const score::row_context& row,
-                  const scratch_extent& extent, float* out, carver scratch) {
+  static void run(const score::key_norm&, const Inputs& in, const score::row_context& row, const scratch_extent& extent,
+                  float* out, carver scratch) {
     float* key = scratch.take<float>(extent.key_dims);
     const auto& keys = in.cache.keys();
     for (index_t j = 0; j < row.length; ++j) {
@@ -42,8 +41,8 @@ struct source_kernel<score::key_diff> {
     scratch.take<float>(extent.key_dims);
   }
   template <class Inputs>
-  static void run(const score::key_diff&, const Inputs& in, const score::row_context& row,
-                  const scratch_extent& extent, float* out, carver scratch) {
+  static void run(const score::key_diff&, const Inputs& in, const score::row_context& row, const scratch_extent& extent,
+                  float* out, carver scratch) {
     float* key = scratch.take<float>(extent.key_dims);
     double* total = scratch.take<double>(extent.key_dims);
     float* anchor = scratch.take<float>(extent.key_dims);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-
 #include <kvevict/core/amount.hpp>
 #include <kvevict/cpu/detail/threshold.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
@@ -70,8 +69,8 @@ struct stage_kernel<score::random_share> {
     scratch.take<std::uint32_t>(digit_values);
   }
   template <class Inputs>
-  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row,
-                  const scratch_extent&, float* scores, carver scratch) {
+  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row, const scratch_extent&,
+                  float* scores, carver scratch) {
     std::uint32_t* histogram = scratch.take<std::uint32_t>(digit_values);
     const index_t last = row.length - row.recent;
     const index_t free_budget = row.budget - row.sinks - row.recent;

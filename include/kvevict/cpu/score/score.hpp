@@ -95,7 +95,7 @@ void run_scorer(const cpu<Executor>& on, const Policy& policy, const Inputs& in,
     const row_plan plan = plan_row(policy, shape, row, in.cache.length(row));
     if (plan.whole && !score_whole_rows) return;
     kernel_for<decltype(scorer)>::run(scorer, in, context_of<Policy>(plan, row, in), extent, out[r].data,
-                                         carver(scratch + worker * scratch_bytes));
+                                      carver(scratch + worker * scratch_bytes));
   });
   if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>) {
     on.how.run(shape.layers * shape.seqs, [&](index_t pool, index_t) {

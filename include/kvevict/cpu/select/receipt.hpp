@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <limits>
-
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/select/order.hpp>
 #include <kvevict/select/selection.hpp>
 #include <kvevict/view/cache.hpp>
+#include <limits>
 
 namespace kvevict::detail {
 
@@ -44,8 +43,8 @@ void write_receipts(const cpu<Executor>& on, const Scores& in, const Plan& plan_
     for (const index_t slot : retained) {
       kept += static_cast<double>(scores[slot]);
       const bool evictable = slot >= plan.kept.sinks && slot < plan.length - plan.kept.recent;
-      if (evictable && (receipt.threshold != receipt.threshold ||
-                        order_key(scores[slot]) < order_key(receipt.threshold)))
+      if (evictable &&
+          (receipt.threshold != receipt.threshold || order_key(scores[slot]) < order_key(receipt.threshold)))
         receipt.threshold = scores[slot];
     }
     receipt.score_share = shares && all > 0 ? static_cast<float>(kept / all) : nan;
