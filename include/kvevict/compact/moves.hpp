@@ -16,7 +16,12 @@
 ///                is safe, stable, and leaves the front of every row dense
 ///
 /// Both move keys and values byte by byte and any number of side arrays along. Positions stay what they were: an
-/// engine that keeps original positions passes them as a side array.
+/// engine that keeps original positions passes them as a side array:
+///
+/// @code
+/// status s = compact_in_place(cpu{}, view, kept, side(positions, layout));
+/// if (s.ok()) retained_lengths(kept, lengths);
+/// @endcode
 namespace kvevict {
 
 /// A per-slot array that moves along with keys and values: positions, value norms, scores, scales. One element per

@@ -13,6 +13,27 @@ inline constexpr std::size_t workspace_alignment = 64;
 /// Scratch memory of the caller, aligned to `workspace_alignment`. Its contents mean nothing before and after.
 using workspace = span<std::byte>;
 
+/// A piece of such memory; a container of these is aligned as a workspace must be.
+///
+/// @code
+/// std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in)));
+/// status s = evict(cpu{}, policy, in, kept, workspace_of(scratch));
+/// @endcode
+struct alignas(workspace_alignment) cache_line {
+  std::byte bytes[workspace_alignment];
+};
+
+/// How many of them hold that many bytes.
+[[nodiscard]] constexpr std::size_t cache_lines(offset_t bytes) {
+  return (static_cast<std::size_t>(bytes) + workspace_alignment - 1) / workspace_alignment;
+}
+
+/// A workspace from a container of cache lines.
+template <class Range>
+[[nodiscard]] workspace workspace_of(Range& lines) {
+  return {reinterpret_cast<std::byte*>(lines.data()), static_cast<offset_t>(lines.size() * workspace_alignment)};
+}
+
 /// Hands out pieces of a workspace one after another. Without memory it only counts, so the same sequence of
 /// `take` calls measures and places and the two can never disagree.
 class carver {

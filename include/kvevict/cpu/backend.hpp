@@ -31,8 +31,10 @@ struct serial {
 
 /// The CPU backend: pass it first to an entry point to run there.
 ///
-///     kvevict::cpu{}                             serial
-///     kvevict::cpu{kvevict::openmp{.threads = 8}}   <kvevict/cpu/openmp.hpp>
+/// @code
+/// cpu here{};                           // on the caller's thread
+/// cpu everywhere{openmp{.threads = 8}};  // <kvevict/cpu/openmp.hpp>
+/// @endcode
 ///
 /// Compile with the vector instructions of the machine (-march=native, or -mavx2 -mfma): scoring uses what the
 /// compiler is allowed to, and runs on any machine without them.

@@ -17,7 +17,17 @@ namespace kvevict {
 ///     protection()   a protect
 ///
 /// Policies are plain aggregates: options by name, comparable, storable, usable in a signature. An engine's own is
-/// any type with these three members.
+/// any type with these three members:
+///
+/// @code
+/// struct unusual_keys {
+///   amount budget = slots(256);
+///   auto scorer() const { return score::key_diff{} | score::power{.offset = 1, .exponent = 2}; }
+///   auto rule() const { return budget::uniform{budget}; }
+///   protect protection() const { return {.sinks = 4, .recent = slots(32)}; }
+/// };
+/// static_assert(eviction_policy<unusual_keys> && eviction_policy<adakv<unusual_keys>>);
+/// @endcode
 template <class P>
 concept eviction_policy = std::is_trivially_copyable_v<P> && requires(const P& p) {
   { p.scorer() } -> score::source;

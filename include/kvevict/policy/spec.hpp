@@ -24,6 +24,10 @@
 ///
 ///     spec = [ada_]name[:option=value,...]       ada_snapkv:window=16,pool=avg,floor=0.2
 ///
+/// @code
+/// std::string problem = visit_policy("ada_snapkv:floor=0.1", percent(25), [&](const auto& policy) { use(policy); });
+/// @endcode
+///
 /// Option names are the members of the policy structs; options that choose a type (pool, gain, accumulation, prior)
 /// list the spellings of the types. Unlike the entry points this allocates: it runs once, at start-up.
 namespace kvevict {

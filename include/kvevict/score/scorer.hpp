@@ -14,6 +14,10 @@
 ///     source   cache and inputs -> scores, per kv_head [length] or per query_head [group_size][length]
 ///     stage    scores -> scores: group reduction, pooling, prior, normalisation ...
 ///
+/// @code
+/// auto scorer = score::observation_window(32) | score::group_mean{} | score::avg_pool{.width = 5};
+/// @endcode
+///
 /// Everything here describes; the loops are in `cpu/score/` under the same file names.
 namespace kvevict::score {
 

@@ -22,7 +22,9 @@ struct plain_reader {
 
 /// All keys (or all values, or queries) of a call: base pointer, layout, reader and the dims of one entry.
 ///
-///     entries keys{pointer, kvevict::hnd(seqs, kv_heads, capacity, head_dim), head_dim};
+/// @code
+/// entries keys{pointer, hnd(seqs, kv_heads, capacity, head_dim), head_dim};
+/// @endcode
 template <class Element, cache_layout Layout, class Reader = plain_reader>
 struct entries {
   using element_type = Element;

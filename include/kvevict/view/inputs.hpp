@@ -92,7 +92,9 @@ struct budget_pool_view {
 
 /// Everything a call reads: a cache and, in any order, what else the policy needs.
 ///
-///     inputs in{cache, query_view{...}, value_norm_view{...}};
+/// @code
+/// inputs in{view, query_view{queries, query_heads, rows}, value_norm_view{norms, layout}};
+/// @endcode
 template <cache_view Cache, class... Parts>
 struct inputs {
   Cache cache;
