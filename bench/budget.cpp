@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "given_scores.hpp"
+
+using namespace kvevict;
+using namespace bench;
+
+namespace {
+
+/// Joint budgets of 8 heads and the selection by them.
+template <budget::safeguard Kind>
+void adaptive_selection(benchmark::State& state) {
+  const given_scores given(index_t(state.range(0)));
+  const auto budget = index_t(state.range(1));
+  const cpu on{openmp{.threads = index_t(state.range(2))}};
+  const host::composed policy{score::recency{}, budget::adaptive{budget::uniform{slots(budget)}, 0.2, Kind},
+                              protect{4, slots(32)}};
+  outputs out(offset_t{kv_heads} * budget, kv_heads, workspace_bytes(on, policy, given.in()));
+  verify(select(on, policy, given.in(), out.kept(), out.workspace()).ok(), "select");
+  std::vector<oracle::pool_row> pool;
+  for (index_t h = 0; h < kv_heads; ++h) pool.push_back({given.head(h), budget, 4, 32});
+  const std::vector<index_t> budgets = oracle::adaptive(pool, 0.2, Kind);
+  for (index_t h = 0; h < kv_heads; ++h)
+    verify(std::ranges::equal(out.kept()[h], oracle::select(given.head(h), budgets[std::size_t(h)], 4, 32)),
+           "joint selection");
+  for (auto _ : state) benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok());
+  count_keys(state, double(given.scores.size()));
+}
+
+BENCHMARK(adaptive_selection<budget::safeguard::mixture>)
+    ->Name("budget/adaptive_mixture_and_select")
+    ->Apply(score_sizes);
+BENCHMARK(adaptive_selection<budget::safeguard::minimum>)
+    ->Name("budget/adaptive_minimum_and_select")
+    ->Apply(score_sizes);
+
+}  // namespace

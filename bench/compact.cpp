@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "support.hpp"
+
+using namespace kvevict;
+using namespace bench;
+
+namespace {
+
+constexpr index_t dim = 128;
+
+/// Every `length / budget`-th slot on average, drawn by chance.
+template <class E>
+struct moving {
+  tensors<E> from;
+  outputs out;
+  double bytes;  // read and written
+
+  moving(index_t length, index_t budget) : from(length, dim, 1), out(offset_t{kv_heads} * budget, kv_heads, 1 << 25) {
+    const kvevict::random policy{.budget = slots(budget)};
+    verify(evict(cpu{}, policy, from.in(), out.kept(), out.workspace()).ok(), "evict");
+    bytes = 2.0 * 2 * kv_heads * budget * dim * double(sizeof(E));
+  }
+  [[nodiscard]] bool moved(const std::vector<E>& to, offset_t row_stride) {
+    for (index_t h = 0; h < kv_heads; ++h)
+      for (index_t k = 0; k < out.kept()[h].size(); ++k) {
+        const offset_t source = (offset_t{h} * from.floats.length + out.kept()[h][k]) * dim;
+        if (std::memcmp(&to[std::size_t(h * row_stride + k * dim)], &from.keys[std::size_t(source)], dim * sizeof(E)) !=
+            0)
+          return false;
+      }
+    return true;
+  }
+};
+
+template <class E>
+void into_new_memory(benchmark::State& state) {
+  const auto length = index_t(state.range(0)), budget = index_t(state.range(1));
+  const cpu on{openmp{.threads = index_t(state.range(2))}};
+  moving<E> m(length, budget);
+  std::vector<E> keys(std::size_t(kv_heads * budget * dim)), values(keys.size());
+  const strided order = hnd(1, kv_heads, budget, dim);
+  const cache to{cache_shape{1, 1, kv_heads}, budget, entries{keys.data(), order, dim},
+                 entries{values.data(), order, dim}};
+  verify(gather(on, m.from.cache(), m.out.kept(), to).ok() && m.moved(keys, offset_t{budget} * dim), "gather");
+  for (auto _ : state) benchmark::DoNotOptimize(gather(on, m.from.cache(), m.out.kept(), to).ok());
+  count_bytes(state, m.bytes, int(state.range(2)));
+}
+
+template <class E>
+void in_place(benchmark::State& state) {
+  const auto length = index_t(state.range(0)), budget = index_t(state.range(1));
+  const cpu on{openmp{.threads = index_t(state.range(2))}};
+  moving<E> m(length, budget);
+  std::vector<E> keys = m.from.keys, values = m.from.values;
+  const strided order = hnd(1, kv_heads, length, dim);
+  const cache view{cache_shape{1, 1, kv_heads}, length, entries{keys.data(), order, dim},
+                   entries{values.data(), order, dim}};
+  verify(compact_in_place(on, view, m.out.kept()).ok() && m.moved(keys, offset_t{length} * dim), "in place");
+  for (auto _ : state) benchmark::DoNotOptimize(compact_in_place(on, view, m.out.kept()).ok());
+  count_bytes(state, m.bytes, int(state.range(2)));
+}
+
+void sizes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"keys", "budget", "threads"})->UseRealTime()->Unit(benchmark::kMicrosecond);
+  for (const std::int64_t threads : {1, all_threads()}) {
+    b->Args({32768, 1024, threads});
+    b->Args({32768, 16384, threads});
+  }
+}
+
+BENCHMARK(into_new_memory<float>)->Name("compact/gather/fp32")->Apply(sizes);
+BENCHMARK(into_new_memory<bfloat16>)->Name("compact/gather/bf16")->Apply(sizes);
+BENCHMARK(in_place<float>)->Name("compact/in_place/fp32")->Apply(sizes);
+BENCHMARK(in_place<bfloat16>)->Name("compact/in_place/bf16")->Apply(sizes);
+
+}  // namespace
