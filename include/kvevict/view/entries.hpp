@@ -5,6 +5,7 @@
 #include <kvevict/core/element.hpp>
 #include <kvevict/view/layout.hpp>
 #include <type_traits>
+#include <utility>
 
 namespace kvevict {
 
@@ -76,5 +77,18 @@ concept entry_source = std::is_trivially_copyable_v<E> &&
   e.load(row, i, out);
   *e.at(row, i, i);
 };
+
+/// The stored type of an element.
+template <entry_source E>
+using element_of = std::remove_cvref_t<decltype(*std::declval<const E&>().at({}, 0, 0))>;
+
+/// Whether the dims of every entry are adjacent in memory, as far as its layout says.
+template <entry_source E>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool dense_dims(const E& entries) {
+  if constexpr (requires { entries.layout.dim_stride(); })
+    return entries.layout.dim_stride() == 1;
+  else
+    return false;
+}
 
 }  // namespace kvevict

@@ -8,17 +8,6 @@
 
 namespace kvevict::detail {
 
-template <class Entries>
-using element_of = std::remove_cvref_t<decltype(*std::declval<const Entries&>().at({}, 0, 0))>;
-
-template <class Entries>
-[[nodiscard]] bool dense_dims(const Entries& entries) {
-  if constexpr (requires { entries.layout.dim_stride(); })
-    return entries.layout.dim_stride() == 1;
-  else
-    return false;
-}
-
 /// Copies one entry, bytes unchanged.
 template <class From, class To>
 void copy_entry(const From& from, const To& to, const row_id& row, index_t source, index_t target) {

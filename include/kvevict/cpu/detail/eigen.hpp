@@ -29,17 +29,6 @@ inline packet exponential(const packet& a) { return Eigen::internal::pexp(a); }
 inline float sum(const packet& a) { return Eigen::internal::predux(a); }
 inline float largest(const packet& a) { return Eigen::internal::predux_max(a); }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wignored-attributes"  // a vector type as a template argument loses its alignment
-/// out[i * out_stride + j] = in[j * in_stride + i] for i, j below packet_size.
-inline void transpose(const float* in, offset_t in_stride, float* out, offset_t out_stride) {
-  Eigen::internal::PacketBlock<packet, packet_size> block;
-  for (index_t j = 0; j < packet_size; ++j) block.packet[j] = load(in + j * in_stride);
-  Eigen::internal::ptranspose(block);
-  for (index_t i = 0; i < packet_size; ++i) store(out + i * out_stride, block.packet[i]);
-}
-#pragma GCC diagnostic pop
-
 /// A float array as an Eigen expression, for loops that need no more.
 inline auto array(float* data, index_t count) { return Eigen::Map<Eigen::ArrayXf>(data, count); }
 inline auto array(const float* data, index_t count) { return Eigen::Map<const Eigen::ArrayXf>(data, count); }

@@ -47,7 +47,7 @@ struct source_kernel<score::attention<Gain, Weight>> {
   }
 
   static void plan(const attention& s, const scratch_extent& extent, carver& scratch) {
-    column_scratch::take(scratch, extent, chunk_rows(s, extent.length, extent.group_size));
+    column_scratch::take(scratch, extent, least(s.window, extent.length));
   }
 
   template <class Inputs>
@@ -58,22 +58,18 @@ struct source_kernel<score::attention<Gain, Weight>> {
     if constexpr (given<Inputs>) {
       sum_given(s, in, row, window, out);
     } else {
-      const index_t chunk = chunk_rows(s, row.length, row.group_size);
-      const column_scratch buffers =
-          column_scratch::take(scratch, extent, chunk_rows(s, extent.length, row.group_size));
-      for (index_t first = row.length - window; first < row.length; first += chunk)
-        add_columns(s, in, row, first, least(first + chunk, row.length), out, buffers);
+      const column_scratch buffers = column_scratch::take(scratch, extent, least(s.window, extent.length));
+      const row_chunk step = chunk_size(window, row.group_size);
+      for (index_t first = row.length - window; first < row.length; first += step.last)
+        for (index_t head = 0; head < row.group_size; head += step.heads)
+          add_columns(s, in, row,
+                      {first, least(first + step.last, row.length), head, least(step.heads, row.group_size - head)},
+                      out, buffers);
     }
     if (s.mean != score::row_mean::none) divide(s, row, window, out);
   }
 
  private:
-  /// Rows of each query_head that are scored together: about 128 rows for the group, in whole tiles.
-  static index_t chunk_rows(const attention& s, index_t length, index_t group_size) {
-    const index_t wanted = greatest(tile_rows, 128 / group_size / tile_rows * tile_rows);
-    return least(wanted, greatest(1, least(s.window, length)));
-  }
-
   template <class Inputs>
   static void sum_given(const attention& s, const Inputs& in, const score::row_context& row, index_t window,
                         float* out) {
