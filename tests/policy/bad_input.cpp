@@ -286,3 +286,23 @@ TEST_CASE("layer mean refuses heads of different length") {
   const inputs in{view, query_view{entries{p.queries.data(), hnd(1, 2, 40, 8), index_t{8}}, index_t{2}, index_t{1}}};
   check_refused(host::evict(tova{.budget = slots(20)}, in).status, status_code::bad_shape, "length");
 }
+
+TEST_CASE("measuring a workspace for inputs that evict will refuse") {
+  const std::vector<float> memory(64);
+  const entries e{memory.data(), hnd(1, 1, 4, 4), 4};
+  for (const cache_shape shape : {cache_shape{0, 1, 1}, cache_shape{1, 1, 0}, cache_shape{-1, 1, 1}, cache_shape{}})
+    for (const index_t length : {-3, 0, 4})
+      for (const index_t query_heads : {-1, 0, 1, 3}) {
+        const inputs in{cache{shape, length, e, e}, query_view{e, query_heads, index_t{4}}};
+        const auto measured = [&](const auto& policy) {
+          static_cast<void>(selection_capacity(policy, in));
+          host::scratch room(std::max<offset_t>(0, workspace_bytes(cpu{}, policy, in)));
+          std::vector<index_t> kept(8);
+          std::vector<offset_t> offsets(2);
+          return evict(cpu{}, policy, in, selection{kept, offsets}, room.get());
+        };
+        const bool usable = shape == cache_shape{} && length > 0 && query_heads > 0;
+        CHECK(measured(snapkv<>{.budget = slots(3), .window = 2, .pool_width = 1}).ok() == usable);
+        CHECK(measured(adakv{tova{.budget = slots(2)}}).ok() == usable);
+      }
+}

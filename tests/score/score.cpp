@@ -40,6 +40,28 @@ TEST_CASE("attention: columns of the window, per-row softmax, group mean") {
     }
 }
 
+TEST_CASE("attention: more dims than a tile, more query_heads than a chunk, few rows, lengths around a block") {
+  struct extent {
+    index_t group, length, dim, rows;
+  };
+  for (const extent e : {extent{1, 70, 128, 9}, extent{2, 70, 129, 9}, extent{1, 60, 300, 60}, extent{40, 50, 5, 3},
+                         extent{40, 50, 5, 17}, extent{130, 30, 4, 12}, extent{9, 47, 8, 1}, extent{3, 48, 8, 2},
+                         extent{5, 49, 8, 7}, extent{1, 97, 8, 97}, extent{1, 1, 3, 1}}) {
+    const problem p(2, e.group, e.length, e.dim, 4, e.rows, 3, 0.8F);
+    CAPTURE(e.group);
+    CAPTURE(e.length);
+    const auto got = scores(score::attention<>{.window = e.rows} | score::group_mean{}, p.in());
+    for (index_t h = 0; h < 2; ++h) check_near(got[std::size_t(h)], oracle::window_mean(p, h, e.rows));
+    const auto each = scores(score::attention<>{.window = e.rows} | score::group_max{}, p.in());
+    oracle::vec top(std::size_t(e.length), 0.0);
+    for (index_t g = 0; g < e.group; ++g) {
+      const oracle::vec one = oracle::columns(p, g, e.rows, oracle::one, oracle::one);
+      for (std::size_t j = 0; j < top.size(); ++j) top[j] = std::max(top[j], one[j]);
+    }
+    check_near(each[0], top);
+  }
+}
+
 TEST_CASE("attention: a window smaller than the rows that are given uses the last ones") {
   const problem p(1, 2, 40, 8, 4, 20);
   check_near(scores(score::attention<>{.window = 6} | score::group_mean{}, p.in())[0], oracle::window_mean(p, 0, 6));

@@ -28,12 +28,14 @@ struct row_chunk {
   [[nodiscard]] index_t rows() const { return (heads * per_head() + packet_size - 1) / packet_size * packet_size; }
 };
 
-/// Chunks of a window: about `chunk_target` rows, whole packets of each head, then as many heads as fit.
+/// Chunks of a window: about `chunk_target` rows, whole packets of each head, then as many heads as fit. At least one
+/// row of one head, so that a workspace can be measured before the inputs are checked.
 inline constexpr index_t chunk_target = 128;
 [[nodiscard]] inline row_chunk chunk_size(index_t window, index_t group_size) {
-  const index_t wanted = greatest(packet_size, chunk_target / group_size / packet_size * packet_size);
-  row_chunk c{.last = least(wanted, window)};
-  c.heads = least(group_size, greatest(1, chunk_target / c.per_head()));
+  const index_t group = greatest(1, group_size);
+  const index_t wanted = greatest(packet_size, chunk_target / group / packet_size * packet_size);
+  row_chunk c{.last = least(wanted, greatest(1, window))};
+  c.heads = least(group, greatest(1, chunk_target / c.per_head()));
   return c;
 }
 
