@@ -22,8 +22,9 @@ void adaptive_selection(benchmark::State& state) {
   for (index_t h = 0; h < kv_heads; ++h)
     verify(std::ranges::equal(out.kept()[h], oracle::select(given.head(h), budgets[std::size_t(h)], 4, 32)),
            "joint selection");
-  for (auto _ : state) benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok());
-  count_keys(state, double(given.scores.size()));
+  const double seconds = seconds_of(
+      state, [&] { benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok()); });
+  count_keys(state, seconds, double(given.scores.size()));
 }
 
 BENCHMARK(adaptive_selection<budget::safeguard::mixture>)

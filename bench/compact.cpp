@@ -42,8 +42,9 @@ void into_new_memory(benchmark::State& state) {
   const cache to{cache_shape{1, 1, kv_heads}, budget, entries{keys.data(), order, dim},
                  entries{values.data(), order, dim}};
   verify(gather(on, m.from.cache(), m.out.kept(), to).ok() && m.moved(keys, offset_t{budget} * dim), "gather");
-  for (auto _ : state) benchmark::DoNotOptimize(gather(on, m.from.cache(), m.out.kept(), to).ok());
-  count_bytes(state, m.bytes, int(state.range(2)));
+  const double seconds =
+      seconds_of(state, [&] { benchmark::DoNotOptimize(gather(on, m.from.cache(), m.out.kept(), to).ok()); });
+  count_bytes(state, seconds, m.bytes, int(state.range(2)));
 }
 
 template <class E>
@@ -56,8 +57,9 @@ void in_place(benchmark::State& state) {
   const cache view{cache_shape{1, 1, kv_heads}, length, entries{keys.data(), order, dim},
                    entries{values.data(), order, dim}};
   verify(compact_in_place(on, view, m.out.kept()).ok() && m.moved(keys, offset_t{length} * dim), "in place");
-  for (auto _ : state) benchmark::DoNotOptimize(compact_in_place(on, view, m.out.kept()).ok());
-  count_bytes(state, m.bytes, int(state.range(2)));
+  const double seconds =
+      seconds_of(state, [&] { benchmark::DoNotOptimize(compact_in_place(on, view, m.out.kept()).ok()); });
+  count_bytes(state, seconds, m.bytes, int(state.range(2)));
 }
 
 void sizes(benchmark::internal::Benchmark* b) {

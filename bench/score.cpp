@@ -45,19 +45,20 @@ void window_scoring(benchmark::State& state) {
   const tensors<E> t(length, dim, window);
   const auto policy = window_policy();
   const std::vector<float> lse = WithLse ? log_sum_exp(t.floats) : std::vector<float>{};
+  double seconds = 0;
   const auto time = [&](const auto& in) {
     scoring work(policy, in, threads);
     work.run(policy, in);
     for (const index_t h : {0, kv_heads - 1})
       verify_near(work.head(h), oracle::window_mean(t.floats, h, window), "window scoring");
-    for (auto _ : state) work.run(policy, in);
+    seconds = seconds_of(state, [&] { work.run(policy, in); });
   };
   if constexpr (WithLse)
     time(inputs{t.cache(), t.query_rows(), log_sum_exp_view{lse.data(), {.head = window, .slot = 1}}});
   else
     time(t.in());
-  count_flops(state, 2.0 * kv_heads * group * window * dim * length, threads);
-  count_bytes(state, double(sizeof(E)) * kv_heads * dim * length, threads);
+  count_flops(state, seconds, 2.0 * kv_heads * group * window * dim * length, threads);
+  count_bytes(state, seconds, double(sizeof(E)) * kv_heads * dim * length, threads);
 }
 
 /// The same product by Eigen, without softmax and sums, into memory: an anchor.
@@ -67,7 +68,7 @@ void eigen_product(benchmark::State& state) {
   using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   matrix out(length, group * window);
   Eigen::setNbThreads(1);
-  for (auto _ : state)
+  const double seconds = seconds_of(state, [&] {
     for (index_t h = 0; h < kv_heads; ++h) {
       const Eigen::Map<const matrix> keys(t.keys.data() + std::int64_t{h} * length * dim, length, dim);
       const Eigen::Map<const matrix> queries(t.queries.data() + std::int64_t{h} * group * window * dim, group * window,
@@ -75,7 +76,8 @@ void eigen_product(benchmark::State& state) {
       out.noalias() = keys * queries.transpose();
       benchmark::DoNotOptimize(out.data());
     }
-  count_flops(state, 2.0 * kv_heads * group * window * dim * length, 1);
+  });
+  count_flops(state, seconds, 2.0 * kv_heads * group * window * dim * length, 1);
 }
 
 /// Accumulated attention of all rows of one kv_head; useful operations are those of the causal half.
@@ -87,8 +89,8 @@ void all_rows(benchmark::State& state) {
   scoring work(policy, t.in(), threads);
   work.run(policy, t.in());
   verify_near(work.head(0), oracle::window_mean(t.floats, 0, length), "accumulated attention");
-  for (auto _ : state) work.run(policy, t.in());
-  count_flops(state, double(threads) * group * dim * length * (length + 1.0), threads);
+  const double seconds = seconds_of(state, [&] { work.run(policy, t.in()); });
+  count_flops(state, seconds, double(threads) * group * dim * length * (length + 1.0), threads);
 }
 
 /// Scores that read every key once.
@@ -117,8 +119,8 @@ void keys_alone(benchmark::State& state) {
     expected.push_back(std::is_same_v<Scorer, score::key_norm> ? -norm(j) : -dot / norm(j) / std::sqrt(mean_norm));
   }
   verify_near(work.head(0), expected, "keys alone");
-  for (auto _ : state) work.run(policy, t.in());
-  count_bytes(state, double(sizeof(E)) * kv_heads * dim * length, threads);
+  const double seconds = seconds_of(state, [&] { work.run(policy, t.in()); });
+  count_bytes(state, seconds, double(sizeof(E)) * kv_heads * dim * length, threads);
 }
 
 void shapes(benchmark::internal::Benchmark* b) {

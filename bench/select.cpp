@@ -15,8 +15,9 @@ void uniform_selection(benchmark::State& state) {
   verify(select(on, policy, given.in(), out.kept(), out.workspace()).ok(), "select");
   for (index_t h = 0; h < kv_heads; ++h)
     verify(std::ranges::equal(out.kept()[h], oracle::select(given.head(h), budget, 4, 32)), "selected slots");
-  for (auto _ : state) benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok());
-  count_keys(state, double(given.scores.size()));
+  const double seconds = seconds_of(
+      state, [&] { benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok()); });
+  count_keys(state, seconds, double(given.scores.size()));
 }
 
 /// What one would write with the standard library: a partial order of the indices, then ascending slots.
@@ -24,7 +25,7 @@ void nth_element_and_sort(benchmark::State& state) {
   const given_scores given(index_t(state.range(0)));
   const auto budget = state.range(1);
   std::vector<index_t> order(std::size_t(given.length));
-  for (auto _ : state)
+  const double seconds = seconds_of(state, [&] {
     for (index_t h = 0; h < kv_heads; ++h) {
       const float* s = given.scores.data() + given.offsets[std::size_t(h)];
       std::iota(order.begin(), order.end(), 0);
@@ -33,7 +34,8 @@ void nth_element_and_sort(benchmark::State& state) {
       std::sort(order.begin(), order.begin() + budget);
       benchmark::DoNotOptimize(order.data());
     }
-  count_keys(state, double(given.scores.size()));
+  });
+  count_keys(state, seconds, double(given.scores.size()));
 }
 
 BENCHMARK(uniform_selection)->Name("select/uniform")->Apply(score_sizes);

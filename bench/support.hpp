@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <kvevict/cpu/openmp.hpp>
 #include <thread>
@@ -87,24 +88,27 @@ inline void verify_near(const std::vector<float>& got, const oracle::vec& expect
     verify(std::abs(got[j] - expected[j]) <= 2e-5 * std::abs(top), what);
 }
 
-inline double rate(double amount, const benchmark::State& state, benchmark::Counter& out) {
-  out = benchmark::Counter(amount * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  return amount;
+/// Runs the loop of a benchmark; seconds of one iteration, for figures that Google Benchmark cannot form.
+template <class F>
+double seconds_of(benchmark::State& state, const F& f) {
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+         static_cast<double>(state.iterations());
 }
 
 /// Useful floating-point operations of one iteration, in GFLOP/s and as a share of the run's multiply-add peak.
-inline void count_flops(benchmark::State& state, double flops, int threads) {
-  rate(flops / 1e9, state, state.counters["GFLOP/s"]);
-  rate(flops / 1e9 / limits(threads).gflops, state, state.counters["of_peak"]);
+inline void count_flops(benchmark::State& state, double seconds, double flops, int threads) {
+  state.counters["GFLOP/s"] = flops / 1e9 / seconds;
+  state.counters["of_peak"] = flops / 1e9 / seconds / limits(threads).gflops;
 }
 /// Bytes that one iteration must read and write, in GB/s and as a share of the run's memcpy.
-inline void count_bytes(benchmark::State& state, double bytes, int threads) {
-  rate(bytes / 1e9, state, state.counters["GB/s"]);
-  rate(bytes / 1e9 / limits(threads).copy_gbs, state, state.counters["of_copy"]);
+inline void count_bytes(benchmark::State& state, double seconds, double bytes, int threads) {
+  state.counters["GB/s"] = bytes / 1e9 / seconds;
+  state.counters["of_copy"] = bytes / 1e9 / seconds / limits(threads).copy_gbs;
 }
-inline void count_keys(benchmark::State& state, double keys) {
-  state.counters["ns/key"] = benchmark::Counter(keys * static_cast<double>(state.iterations()) / 1e9,
-                                                benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+inline void count_keys(benchmark::State& state, double seconds, double keys) {
+  state.counters["ns/key"] = 1e9 * seconds / keys;
 }
 
 /// A selection with its memory, and a workspace.

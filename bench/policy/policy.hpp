@@ -43,12 +43,10 @@ void whole_policy(benchmark::State& state, const Policy& policy) {
     verify(std::ranges::equal(out.kept()[h], oracle::select(pool[std::size_t(h)].scores, budgets[std::size_t(h)],
                                                             pool[std::size_t(h)].sinks, pool[std::size_t(h)].recent)),
            "the policy's selection");
-  for (auto _ : state) run();
-  count_keys(state, double(kv_heads) * length);
+  const double seconds = seconds_of(state, run);
+  count_keys(state, seconds, double(kv_heads) * length);
   const double cache_bytes = 2.0 * 2 * kv_heads * length * dim * sizeof(bfloat16);
-  state.counters["copies"] =
-      benchmark::Counter(cache_bytes / 1e9 / limits(threads).copy_gbs * double(state.iterations()),
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["copies"] = seconds * 1e9 * limits(threads).copy_gbs / cache_bytes;
 }
 
 /// Registers a policy: 4 k and 32 k keys and a window of query rows, or one row per key.
