@@ -29,7 +29,8 @@ struct row_chunk {
 };
 
 /// Chunks of a window: about `chunk_target` rows, whole packets of each head, then as many heads as fit. At least one
-/// row of one head, so that a workspace can be measured before the inputs are checked.
+/// row of one head, so that a workspace can be measured before the inputs are checked; a shorter window never has
+/// chunks of more rows, so that the longest row of a call decides what scratch memory it needs.
 inline constexpr index_t chunk_target = 128;
 [[nodiscard]] inline row_chunk chunk_size(index_t window, index_t group_size) {
   const index_t group = greatest(1, group_size);
