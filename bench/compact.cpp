@@ -15,10 +15,13 @@ struct moving {
   outputs out;
   double bytes;  // read and written
 
-  moving(index_t length, index_t budget) : from(length, dim, 1), out(offset_t{kv_heads} * budget, kv_heads, 1 << 25) {
-    const kvevict::random policy{.budget = slots(budget)};
-    verify(evict(cpu{}, policy, from.in(), out.kept(), out.workspace()).ok(), "evict");
-    bytes = 2.0 * 2 * kv_heads * budget * dim * double(sizeof(E));
+  static kvevict::random chance(index_t budget) { return {.budget = slots(budget)}; }
+
+  moving(index_t length, index_t budget)
+      : from(length, dim, 1),
+        out(offset_t{kv_heads} * budget, kv_heads, workspace_bytes(cpu{}, chance(budget), from.in())),
+        bytes(2.0 * 2 * kv_heads * budget * dim * double(sizeof(E))) {
+    verify(evict(cpu{}, chance(budget), from.in(), out.kept(), out.workspace()).ok(), "evict");
   }
   [[nodiscard]] bool moved(const std::vector<E>& to, offset_t row_stride) {
     for (index_t h = 0; h < kv_heads; ++h)

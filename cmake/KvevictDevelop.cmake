@@ -6,7 +6,8 @@ target_link_libraries(kvevict_develop INTERFACE kvevict::cpu OpenMP::OpenMP_CXX)
 # g++ 12 finds "uninitialized" values in its own AVX-512 intrinsics (GCC bug 105593); clang sees the real ones.
 target_compile_options(kvevict_develop INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow
                                                  -Wold-style-cast -Wnon-virtual-dtor
-                                                 $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
+                                                 $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>
+                                                 $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
                                                  $<$<BOOL:${KVEVICT_WERROR}>:-Werror>
                                                  $<$<BOOL:${KVEVICT_NATIVE}>:-march=native>)
 if(KVEVICT_SANITIZE)

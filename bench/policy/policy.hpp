@@ -18,7 +18,7 @@ void whole_policy(benchmark::State& state, const Policy& policy) {
   const tensors<bfloat16> t(length, dim, rows);
   const auto in = t.in();
   outputs out(selection_capacity(policy, in), kv_heads, workspace_bytes(on, policy, in));
-  std::vector<bfloat16> keys(out.slots.size() * 2 * dim), values(keys.size());
+  std::vector<bfloat16> keys(out.slots.size() * dim), values(keys.size());
   std::vector<offset_t> offsets(kv_heads + 1);
   const auto run = [&] {
     verify(evict(on, policy, in, out.kept(), out.workspace()).ok(), "evict");

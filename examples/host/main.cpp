@@ -2,9 +2,8 @@
 // An engine with its own memory hosts the library: what an engine author writes is the function `evict_cache`.
 #include <cmath>
 #include <cstdio>
-#include <vector>
-
 #include <kvevict/cpu.hpp>
+#include <vector>
 
 /// A small engine: fp16, keys and values of a slot side by side, all layers in one allocation,
 /// [layers][slots][key, value][kv_heads][dims], and the queries of the last rows of the prompt.
@@ -16,7 +15,7 @@ struct engine {
   std::vector<int> positions = std::vector<int>(layers * kv_heads * slots);  // [layers][kv_heads][slots]
 };
 
-// ---- 30 lines of glue ----
+// ---- the glue ----
 template <class Policy>
 kvevict::status evict_cache(engine& e, const Policy& policy) {
   using namespace kvevict;
@@ -41,7 +40,8 @@ kvevict::status evict_cache(engine& e, const Policy& policy) {
 
 int main() {
   engine e;
-  for (std::size_t i = 0; i < e.memory.size(); ++i) e.memory[i] = kvevict::to_half(std::sin(0.37F * float(i * i % 1009)));
+  for (std::size_t i = 0; i < e.memory.size(); ++i)
+    e.memory[i] = kvevict::to_half(std::sin(0.37F * float(i * i % 1009)));
   for (std::size_t i = 0; i < e.queries.size(); ++i) e.queries[i] = 2 * std::cos(0.53F * float(i * i % 997));
   for (std::size_t i = 0; i < e.positions.size(); ++i) e.positions[i] = int(i) % e.slots;
 
@@ -56,7 +56,8 @@ int main() {
     for (int head = 0; head < e.kv_heads; ++head) {
       const int row = layer * e.kv_heads + head, length = e.lengths[std::size_t(row)];
       const int* positions = e.positions.data() + row * e.slots;
-      std::printf("  head %d holds %3d of %d slots, positions %3d .. %d", head, length, e.slots, positions[0], positions[length - 1]);
+      std::printf("  head %d holds %3d of %d slots, positions %3d .. %d", head, length, e.slots, positions[0],
+                  positions[length - 1]);
     }
     std::printf("\n");
   }

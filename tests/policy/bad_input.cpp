@@ -54,6 +54,14 @@ void check_refused(const status& s, status_code code, const char* argument) {
 
 const snapkv<> good{.budget = slots(20), .window = 8};
 
+/// A call that is right but for one change.
+template <class Change, class Policy = snapkv<>>
+status run_with(const Change& change, const Policy& policy = good) {
+  evict_call c;
+  change(c);
+  return c.run(policy);
+}
+
 }  // namespace
 
 TEST_CASE("evict: shapes and lengths") {
@@ -83,61 +91,17 @@ TEST_CASE("evict: shapes and lengths") {
 
 TEST_CASE("evict: pointers and inputs") {
   using enum status_code;
-  {
-    evict_call c;
-    c.keys = nullptr;
-    check_refused(c.run(good), bad_pointer, "keys");
-  }
-  {
-    evict_call c;
-    c.values = nullptr;
-    check_refused(c.run(good), bad_pointer, "values");
-  }
-  {
-    evict_call c;
-    c.queries = nullptr;
-    check_refused(c.run(good), bad_pointer, "queries");
-  }
-  {
-    evict_call c;
-    c.dims = 0;
-    check_refused(c.run(good), bad_shape, "keys");
-  }
-  {
-    evict_call c;
-    c.query_dims = 7;
-    check_refused(c.run(good), bad_shape, "queries");
-  }
-  {
-    evict_call c;
-    c.query_heads = 3;
-    check_refused(c.run(good), bad_shape, "query_heads");
-  }
-  {
-    evict_call c;
-    c.query_heads = 0;
-    check_refused(c.run(good), bad_shape, "query_heads");
-  }
-  {
-    evict_call c;
-    c.query_rows = 7;
-    check_refused(c.run(good), bad_input, "queries");
-  }
-  {
-    evict_call c;
-    c.query_rows = -1;
-    check_refused(c.run(good), bad_input, "queries");
-  }
-  {
-    evict_call c;
-    c.query_rows = 41;
-    check_refused(c.run(good), bad_shape, "queries");
-  }
-  {
-    evict_call c;
-    c.query_rows = 39;
-    check_refused(c.run(h2o{.budget = slots(20)}), bad_input, "queries");
-  }
+  check_refused(run_with([](evict_call& c) { c.keys = nullptr; }), bad_pointer, "keys");
+  check_refused(run_with([](evict_call& c) { c.values = nullptr; }), bad_pointer, "values");
+  check_refused(run_with([](evict_call& c) { c.queries = nullptr; }), bad_pointer, "queries");
+  check_refused(run_with([](evict_call& c) { c.dims = 0; }), bad_shape, "keys");
+  check_refused(run_with([](evict_call& c) { c.query_dims = 7; }), bad_shape, "queries");
+  check_refused(run_with([](evict_call& c) { c.query_heads = 3; }), bad_shape, "query_heads");
+  check_refused(run_with([](evict_call& c) { c.query_heads = 0; }), bad_shape, "query_heads");
+  check_refused(run_with([](evict_call& c) { c.query_rows = 7; }), bad_input, "queries");
+  check_refused(run_with([](evict_call& c) { c.query_rows = -1; }), bad_input, "queries");
+  check_refused(run_with([](evict_call& c) { c.query_rows = 41; }), bad_shape, "queries");
+  check_refused(run_with([](evict_call& c) { c.query_rows = 39; }, h2o{.budget = slots(20)}), bad_input, "queries");
 }
 
 TEST_CASE("evict: budgets and options") {
