@@ -8,5 +8,12 @@
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/compact/gather.hpp>
 #include <kvevict/cpu/compact/in_place.hpp>
+#include <kvevict/cpu/compact/rotate.hpp>
+#include <kvevict/cpu/compact/swap_fill.hpp>
+#include <kvevict/cpu/decode/append.hpp>
+#include <kvevict/cpu/decode/evict.hpp>
+#include <kvevict/cpu/decode/observe.hpp>
+#include <kvevict/cpu/decode/side.hpp>
 #include <kvevict/cpu/evict.hpp>
+#include <kvevict/cpu/select/one_set.hpp>
 #include <kvevict/kvevict.hpp>

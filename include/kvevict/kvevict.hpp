@@ -11,6 +11,7 @@
 #include <kvevict/view/flat.hpp>
 #include <kvevict/view/inputs.hpp>
 #include <kvevict/view/paged.hpp>
+#include <kvevict/view/reordered.hpp>
 #include <kvevict/view/strided.hpp>
 
 // score: how much each slot matters
@@ -30,9 +31,15 @@
 // select: which slots stay
 #include <kvevict/select/protect.hpp>
 #include <kvevict/select/selection.hpp>
+#include <kvevict/select/token_set.hpp>
 
 // compact: what moves
+#include <kvevict/compact/blocks.hpp>
 #include <kvevict/compact/moves.hpp>
+#include <kvevict/compact/rope.hpp>
+
+// decode: what a policy remembers between evictions
+#include <kvevict/decode/state.hpp>
 
 // policy: compositions of the above
 #include <kvevict/policy/accumulated_attention.hpp>

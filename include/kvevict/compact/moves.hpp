@@ -11,11 +11,13 @@
 
 /// Making memory match a selection: entry `retained[k]` of a row moves to slot k.
 ///
-///     gather     into other memory, any layout to any layout of the same elements; the source is unchanged
-///     in_place   inside the same memory; sources never precede destinations (retained[k] >= k), so a forward pass
-///                is safe, stable, and leaves the front of every row dense
+///     gather             into other memory, any layout to any layout of the same elements; the source is unchanged
+///     compact_in_place   inside the same memory; sources never precede destinations (retained[k] >= k), so a forward
+///                        pass is safe, stable, and leaves the front of every row dense
+///     swap_fill          inside the same memory with the fewest moves: only retained entries from the back go, into
+///                        the holes of the front; slots lose their order, so a token order is kept beside them
 ///
-/// Both move keys and values byte by byte and any number of side arrays along. Positions stay what they were: an
+/// All move keys and values byte by byte and any number of sides along, in one call. Positions stay what they were: an
 /// engine that keeps original positions passes them as a side array:
 ///
 /// @code
@@ -33,6 +35,23 @@ struct side_array {
   strided from_layout{};
   T* to = nullptr;
   strided to_layout{};
+
+  [[nodiscard]] constexpr status check() const {
+    if (from != nullptr && to != nullptr) return {};
+    return {status_code::bad_pointer, "side", "a side array is null"};
+  }
+  /// Element `source` of a row goes to `target`.
+  constexpr void move(const row_id& row, index_t source, index_t target) const {
+    to[to_layout.offset(row, target, 0)] = from[from_layout.offset(row, source, 0)];
+  }
+};
+
+/// What moves along with keys and values. Either it moves slot by slot, as a `side_array` does, or it follows a row's
+/// retained slots as a whole: `retain(row, retained)`, as a decode state does.
+template <class S>
+concept slot_side = requires(const S& s, const row_id& row, index_t slot, const span<const index_t>& retained) {
+  { s.check() } -> std::same_as<status>;
+  requires requires { s.move(row, slot, slot); } || requires { s.retain(row, retained); };
 };
 
 /// A side array that stays in its own memory.

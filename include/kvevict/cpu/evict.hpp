@@ -20,7 +20,7 @@ template <eviction_policy Policy, class Inputs>
   const cache_shape shape = in.cache.shape();
   offset_t slots = 0;
   for (index_t r = 0; r < shape.rows(); ++r)
-    slots += detail::plan_row(policy, shape, shape.row(r), in.cache.length(shape.row(r))).nominal;
+    slots += detail::plan_row(policy, in, shape.row(r)).nominal;
   return slots;
 }
 
@@ -115,10 +115,9 @@ struct evict_memory {
 }
 
 /// Budgets, offsets, slots and receipts from scores; everything has been checked.
-template <class Executor, class Policy>
-void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const selection& out,
-                const select_memory& memory) {
-  const auto plan_of = [&](index_t r) { return plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r)); };
+template <class Executor, class Policy, class Plan>
+void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
+                const selection& out, const select_memory& memory) {
   const auto rows = static_cast<index_t>(in.shape.rows());
   for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).nominal;
   if constexpr (decltype(policy.rule())::joint) share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
@@ -173,12 +172,15 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (in.scores.rows != in.shape.rows())
     return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
+  const auto plan_of = [&](index_t r) {
+    return detail::plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r), in.scores.length(r));
+  };
   offset_t slots = 0;
   for (index_t r = 0; r < in.scores.rows; ++r) {
     const offset_t length = in.scores.offsets[r + 1] - in.scores.offsets[r];
     if (length < 1 || length > std::numeric_limits<index_t>::max())
       return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and below 2^31"};
-    const auto plan = detail::plan_row(policy, in.shape, in.shape.row(r), static_cast<index_t>(length));
+    const auto plan = plan_of(r);
     if (const status s = detail::check(plan); !s.ok()) return s;
     slots += plan.nominal;
   }
@@ -187,7 +189,7 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),
                                              on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
-  detail::run_select(on, policy, in, out, m);
+  detail::run_select(on, policy, in, plan_of, out, m);
   return {};
 }
 
@@ -224,8 +226,9 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
   detail::run_scorer(on, policy, in, ragged<float>{m.scores, m.offsets, rows},
                      detail::extent_of(in, detail::longest_row(in)), m.score.scratch, m.score.scratch_bytes,
                      score_whole_rows);
-  detail::run_select(on, policy, row_scores{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)},
-                     out, m.select);
+  detail::run_select(
+      on, policy, row_scores{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)},
+      [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); }, out, m.select);
   return {};
 }
 

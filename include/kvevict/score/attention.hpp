@@ -45,6 +45,7 @@ enum class row_mean { none, all, visible };
 template <class Gain = plain_gain, class Weight = equal_rows>
 struct attention {
   static constexpr bool per_query_head = true;
+  static constexpr bool reads_rows = true;  ///< along decode a state must remember rows for it (decode/state.hpp)
   using gain_type = Gain;
 
   index_t window = 32;  ///< observation window: rows that score; `all_rows` needs one query per slot

@@ -25,6 +25,7 @@ namespace kvevict::score {
 struct row_context {
   row_id row;
   index_t length = 0;      ///< slots of the row
+  index_t seen = 0;        ///< tokens of the sequence, evicted ones included; the newest query row is number seen - 1
   index_t budget = 0;      ///< nominal budget of the row: what the budget rule gives before heads share
   index_t sinks = 0;       ///< protected slots at the front
   index_t recent = 0;      ///< protected slots at the end
@@ -86,6 +87,19 @@ struct pipe {
 template <source Source, stage Stage>
 [[nodiscard]] constexpr pipe<Source, Stage> operator|(const Source& from, const Stage& to) {
   return {from, to};
+}
+
+/// Calls f with every source of a scorer: what stands at the front of its pipes, in both sides of a combination.
+template <class S, class F>
+constexpr void each_source(const S& s, F&& f) {
+  if constexpr (requires { s.source; s.stage; }) {
+    each_source(s.source, f);
+  } else if constexpr (requires { requires source<decltype(s.a)> && source<decltype(s.b)>; }) {
+    each_source(s.a, f);
+    each_source(s.b, f);
+  } else {
+    f(s);
+  }
 }
 
 /// A width that has a centre.

@@ -22,19 +22,29 @@ namespace kvevict {
   return {};
 }
 
-/// Entries that have memory, dims, and room for the longest row where the layout knows its room.
+/// A layout whose tables can be read.
+template <class Layout>
+[[nodiscard]] constexpr status check_layout(const Layout& layout, const char* name) {
+  if constexpr (requires { layout.offsets; })
+    if (layout.offsets == nullptr) return {status_code::bad_pointer, name, "the layout's offsets are null"};
+  if constexpr (requires { layout.block_table; }) {
+    if (layout.block_table == nullptr) return {status_code::bad_pointer, name, "the layout's block table is null"};
+    if (layout.block_size < 1 || layout.max_blocks < 1)
+      return {status_code::bad_shape, name, "block_size and max_blocks must be at least 1"};
+  }
+  if constexpr (requires { layout.base; layout.order.check(); }) {
+    if (const status s = layout.order.check(); !s.ok()) return s;
+    return check_layout(layout.base, name);
+  }
+  return {};
+}
+
+/// Entries that have memory, dims, and a layout that can be read.
 template <entry_source Entries>
 [[nodiscard]] constexpr status check(const Entries& entries, const char* name) {
   if (entries.null()) return {status_code::bad_pointer, name, "the data pointer is null"};
   if (entries.dims() < 1) return {status_code::bad_shape, name, "an entry must have at least one dim"};
-  if constexpr (requires { entries.layout.offsets; })
-    if (entries.layout.offsets == nullptr) return {status_code::bad_pointer, name, "the layout's offsets are null"};
-  if constexpr (requires { entries.layout.block_table; }) {
-    if (entries.layout.block_table == nullptr)
-      return {status_code::bad_pointer, name, "the layout's block table is null"};
-    if (entries.layout.block_size < 1 || entries.layout.max_blocks < 1)
-      return {status_code::bad_shape, name, "block_size and max_blocks must be at least 1"};
-  }
+  if constexpr (requires { entries.layout; }) return check_layout(entries.layout, name);
   return {};
 }
 
@@ -62,6 +72,8 @@ template <cache_view Cache>
     bool fits = has_room(cache.keys(), row, length);
     if constexpr (cache_with_values<Cache>) fits = fits && has_room(cache.values(), row, length);
     if (!fits) return {status_code::bad_shape, "length", "the length of a row exceeds the capacity of its layout"};
+    if constexpr (requires { cache.keys().layout.order; })
+      if (const status s = cache.keys().layout.order.check(row, length); !s.ok()) return s;
   }
   return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/status.hpp>
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
 #include <tuple>
@@ -9,11 +10,12 @@
 namespace kvevict {
 
 /// What may be passed beside the cache; a scorer names the ones it needs in its type.
-enum class input_kind { queries, log_sum_exp, attention, value_norms, positions, budget_pools };
+enum class input_kind { queries, log_sum_exp, attention, attention_sums, value_norms, positions, budget_pools };
 
 /// Post-RoPE queries, [layers][seqs][query_heads][rows][head_dim] in any layout (its `head` is a query_head, its
-/// `slot` a row). Rows are the last `rows` positions of each sequence: row i sees length - rows + i + 1 slots.
-/// query_head h reads kv_head h / group_size, group_size = query_heads / kv_heads.
+/// `slot` a row). Rows are the last `rows` positions of each sequence: row i sees length - rows + i + 1 slots, or,
+/// where a `position_view` is passed, the slots up to its own position. query_head h reads kv_head h / group_size,
+/// group_size = query_heads / kv_heads.
 template <entry_source Entries>
 struct query_view {
   static constexpr input_kind kind = input_kind::queries;
@@ -73,12 +75,55 @@ struct value_norm_view {
   strided layout{};  ///< `dim` is not used
 };
 
-/// Position of every slot (what RoPE saw). Without it position = slot, true until the first eviction.
+/// The positions of one row, by slot; without memory a slot is its position.
+struct row_positions {
+  const index_t* first = nullptr;
+  offset_t step = 0;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t operator()(index_t slot) const {
+    return first == nullptr ? slot : first[slot * step];
+  }
+  /// Slots of a row of `length` whose positions are below `end`; positions ascend.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t before(index_t end, index_t length) const {
+    if (first == nullptr) return least(end, length);
+    index_t from = 0;
+    while (from < length) {
+      const index_t middle = from + (length - from) / 2;
+      if ((*this)(middle) < end)
+        from = middle + 1;
+      else
+        length = middle;
+    }
+    return length;
+  }
+};
+
+/// Position of every slot (what RoPE saw), ascending along a row. Without it position = slot, true until the first
+/// eviction. With it a query row sees the slots up to its own position, and a gain counts the tokens that the row has
+/// seen, evicted ones included.
 struct position_view {
   static constexpr input_kind kind = input_kind::positions;
 
   const index_t* data = nullptr;
-  strided layout{};  ///< `dim` is not used
+  strided layout{};                      ///< `dim` is not used
+  const index_t* tokens_seen = nullptr;  ///< [layers * seqs]; null: the position of the last slot, plus 1
+
+  [[nodiscard]] constexpr row_positions of(const row_id& row) const {
+    return {data + layout.offset(row, 0, 0), layout.slot};
+  }
+  [[nodiscard]] constexpr index_t seen(const cache_shape& shape, const row_id& row, index_t length) const {
+    if (data == nullptr) return length;  // the check that follows says so
+    return tokens_seen != nullptr ? tokens_seen[row.layer * shape.seqs + row.seq] : of(row)(length - 1) + 1;
+  }
+  [[nodiscard]] constexpr status check(const cache_shape& shape, const row_id& row, index_t length) const {
+    if (data == nullptr) return {status_code::bad_pointer, "positions", "the positions are null"};
+    for (index_t j = 1; j < length; ++j)
+      if (of(row)(j) <= of(row)(j - 1))
+        return {status_code::bad_input, "positions", "the positions of a row must ascend"};
+    if (of(row)(0) < 0 || of(row)(length - 1) >= seen(shape, row, length))
+      return {status_code::bad_input, "positions", "a position is negative or beyond the tokens seen"};
+    return {};
+  }
 };
 
 /// Which rows share one budget pool: pool of each row, [rows], values 0 .. pools - 1. Read by joint budget rules
@@ -135,5 +180,32 @@ struct inputs {
 };
 template <cache_view Cache, class... Parts>
 inputs(Cache, Parts...) -> inputs<Cache, Parts...>;
+
+/// The positions of a row: those passed, or the slots themselves.
+template <class Inputs>
+[[nodiscard]] constexpr row_positions positions_of(const Inputs& in, const row_id& row) {
+  if constexpr (Inputs::template has<input_kind::positions>)
+    return in.template get<input_kind::positions>().of(row);
+  else
+    return {};
+}
+
+/// Tokens that the sequence of a row has seen, evicted ones included.
+template <class Inputs>
+[[nodiscard]] constexpr index_t tokens_seen(const Inputs& in, const row_id& row, index_t length) {
+  if constexpr (Inputs::template has<input_kind::positions>)
+    return in.template get<input_kind::positions>().seen(in.cache.shape(), row, length);
+  else
+    return length;
+}
+
+/// The length that the budget of a row refers to: its own, or what a decode state says.
+template <class Inputs>
+[[nodiscard]] constexpr index_t budget_length(const Inputs& in, const row_id& row, index_t length) {
+  if constexpr (Inputs::template has<input_kind::positions>)
+    if constexpr (requires { in.template get<input_kind::positions>().budget_length(row, length); })
+      return in.template get<input_kind::positions>().budget_length(row, length);
+  return length;
+}
 
 }  // namespace kvevict

@@ -10,25 +10,30 @@ namespace kvevict {
 ///     block   = block_table[table row][slot / block_size]
 ///     offset  = block * .block + layer * .layer + kv_head * .head + (slot % block_size) * .slot + dim
 ///
-/// The table has one row per sequence (`tables::per_seq`, blocks shared by all layers and heads) or one per
-/// (layer, sequence, kv_head) (`tables::per_row`, every head with its own blocks; then .layer and .head are
-/// usually 0). Strides are in elements, so both orders inside a block are presets and others are possible.
+/// The table has one row per sequence (`tables::per_seq`, blocks shared by all layers and heads), one per (layer,
+/// sequence) (`tables::per_layer`), or one per (layer, sequence, kv_head) (`tables::per_row`, every head with its own
+/// blocks; then .layer and .head are usually 0). Strides are in elements, so both orders inside a block are presets and others are possible.
 struct paged {
-  enum class tables { per_seq, per_row };
+  enum class tables { per_seq, per_layer, per_row };
 
   const index_t* block_table = nullptr;  ///< [table rows][max_blocks]
   index_t max_blocks = 0;                ///< room of a table row, in blocks
   index_t block_size = 0;                ///< slots of a block
   tables scope = tables::per_seq;
+  index_t seqs = 1;  ///< of the call; read where tables are per layer
   offset_t block = 0;
   offset_t layer = 0;
   offset_t head = 0;
   offset_t slot = 0;
 
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t offset(const row_id& row, index_t s, index_t d) const {
-    const offset_t table_row = scope == tables::per_seq ? row.seq : row.index;
-    const index_t id = block_table[table_row * max_blocks + s / block_size];
+    const index_t id = block_table[table_row(row) * max_blocks + s / block_size];
     return id * block + row.layer * layer + row.kv_head * head + (s % block_size) * slot + d;
+  }
+  /// Which row of the block table a row of the cache uses.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t table_row(const row_id& row) const {
+    if (scope == tables::per_seq) return row.seq;
+    return scope == tables::per_row ? row.index : static_cast<offset_t>(row.layer) * seqs + row.seq;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t dim_stride() const { return 1; }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t capacity(const row_id&) const {
@@ -57,6 +62,20 @@ struct paged {
   p.head = static_cast<offset_t>(dims) * block_size;
   p.block = p.head * heads;
   p.layer = p.block * pool_blocks;
+  return p;
+}
+
+/// One pool for all layers, [blocks][block_size][heads][dims], and a block table per (layer, sequence): layers of
+/// different length, the same slots for the kv_heads of one.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr paged paged_per_layer(const index_t* block_table, index_t max_blocks,
+                                                                  index_t block_size, index_t heads, index_t dims,
+                                                                  index_t seqs) {
+  paged p{.block_table = block_table, .max_blocks = max_blocks, .block_size = block_size};
+  p.scope = paged::tables::per_layer;
+  p.seqs = seqs;
+  p.head = dims;
+  p.slot = static_cast<offset_t>(dims) * heads;
+  p.block = p.slot * block_size;
   return p;
 }
 

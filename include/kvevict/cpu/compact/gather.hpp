@@ -50,9 +50,9 @@ template <class From, class To>
 /// Copies the retained entries of every row of `from` to the front of the same row of `to` (compact/moves.hpp): any
 /// layout to any layout, the same element types. Lengths of `to` are not read; they become `retained_lengths`. The
 /// memory that a row spans in the two caches must not overlap.
-template <class Executor, cache_view From, cache_view To, class... T>
+template <class Executor, cache_view From, cache_view To, slot_side... Sides>
 status gather(const cpu<Executor>& on, const From& from, const selection& kept, const To& to,
-              const side_array<T>&... sides) {
+              const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
                 "kvevict: the destination needs values because the source has them");
   if (const status s = check(from); !s.ok()) return s;

@@ -79,14 +79,15 @@ void pack_queries(const Attention& s, const Inputs& in, const score::row_context
   const index_t dims = queries.entries.dims(), total = queries.row_count(in.cache.shape(), row.row);
   const index_t rows = chunk.rows(), per_head = chunk.per_head();
   const float scale = 1.0F / std::sqrt(static_cast<float>(dims));
+  const row_positions seen_by = positions_of(in, row.row);
   row_id at = row.row;
   for (index_t r = 0; r < rows; ++r) {
     const index_t head = r / per_head, position = chunk.first + r % per_head;
     const bool padding = head >= chunk.heads || position >= chunk.last;
-    const index_t query_row = total - (row.length - position);
+    const index_t query_row = total - (row.seen - position);
     at.kv_head = row.row.kv_head * row.group_size + chunk.head + head;
-    to.visible[r] = padding ? 0 : position + 1;
-    to.weight[r] = padding ? 0.0F : static_cast<float>(s.weight(row.length - 1 - position));
+    to.visible[r] = padding ? 0 : seen_by.before(position + 1, row.length);
+    to.weight[r] = padding ? 0.0F : static_cast<float>(s.weight(row.seen - 1 - position));
     to.lse[r] = 0.0F;
     const index_t tile_first = r / tile_rows * tile_rows, width = least(tile_rows, rows - tile_first);
     float* packed = to.queries + static_cast<offset_t>(tile_first) * dims + (r - tile_first);
@@ -192,23 +193,26 @@ inline void block_factors(index_t blocks, index_t rows, const column_scratch& b)
 /// scores this way shares one copy, which keeps a program with many policies quick to compile.
 template <class Attention, class Inputs>
 [[gnu::noinline]] void add_columns(const Attention& s, const Inputs& in, const score::row_context& row,
-                                   const row_chunk& chunk, float* out, const column_scratch& b) {
+                                   const row_chunk& chunk, float* out, offset_t column_stride,
+                                   const column_scratch& b) {
   constexpr bool known = Attention::gain_type::plain && Inputs::template has<input_kind::log_sum_exp>;
   const auto& keys = in.cache.keys();
-  const index_t rows = chunk.rows(), last = chunk.last;  // no row of the chunk sees beyond `last`
-  const index_t blocks = (last + block_keys - 1) / block_keys;
-  float* columns = out + static_cast<offset_t>(chunk.head) * row.length;
   pack_queries(s, in, row, chunk, b);
+  const index_t rows = chunk.rows();
+  const index_t first = b.visible[0], last = b.visible[chunk.last - chunk.first - 1];  // seen by all rows, by any
+  if (last < 1) return;  // every slot that these rows saw has been evicted
+  const index_t blocks = (last + block_keys - 1) / block_keys;
+  float* columns = out + chunk.head * column_stride;
 
   for (index_t block = 0; block < blocks; ++block) {
     const index_t slot = block * block_keys, count = least(block_keys, last - slot);
-    const bool partial = slot + count > chunk.first + 1;  // the first row sees chunk.first + 1 slots
+    const bool partial = slot + count > first;
     pack_keys(keys, row.row, slot, last, b.room, b.keys);
     multiply_block(count, keys.dims(), rows, b);
     if constexpr (known) {
       exponentials(b.logits, b.lse, count, rows, b.logits, nullptr);
       if (partial) mask_block(b.logits, slot, count, rows, b.visible, 0.0F);
-      add_block(b.logits, b.weight, count, rows, chunk, columns + slot, row.length);
+      add_block(b.logits, b.weight, count, rows, chunk, columns + slot, column_stride);
     } else {
       float* const stored = b.stored + static_cast<offset_t>(slot) * rows;
       float* const peak = b.peak + static_cast<offset_t>(block) * rows;
@@ -226,7 +230,7 @@ template <class Attention, class Inputs>
   for (index_t block = blocks - 1; block >= 0; --block) {  // the blocks written last are still near
     const index_t slot = block * block_keys;
     add_block(b.stored + static_cast<offset_t>(slot) * rows, b.mass + static_cast<offset_t>(block) * rows,
-              least(block_keys, last - slot), rows, chunk, columns + slot, row.length);
+              least(block_keys, last - slot), rows, chunk, columns + slot, column_stride);
   }
 }
 

@@ -21,23 +21,35 @@ void copy_entry(const From& from, const To& to, const row_id& row, index_t sourc
   }
 }
 
-/// Moves one row from its `first`-th retained entry on: keys, values and side arrays, front to back.
-template <class From, class To, class... T>
-void move_row(const From& from, const To& to, const row_id& row, const span<const index_t>& retained, index_t first,
-              const side_array<T>&... sides) {
-  for (index_t k = first; k < retained.size(); ++k) {
-    const index_t slot = retained[k];
-    copy_entry(from.keys(), to.keys(), row, slot, k);
-    if constexpr (cache_with_values<From>) copy_entry(from.values(), to.values(), row, slot, k);
-    ((sides.to[sides.to_layout.offset(row, k, 0)] = sides.from[sides.from_layout.offset(row, slot, 0)]), ...);
-  }
+/// Copies key and value of one slot.
+template <class From, class To>
+void copy_slot(const From& from, const To& to, const row_id& row, index_t source, index_t target) {
+  copy_entry(from.keys(), to.keys(), row, source, target);
+  if constexpr (cache_with_values<From>) copy_entry(from.values(), to.values(), row, source, target);
 }
 
-template <class... T>
-[[nodiscard]] status check_sides(const side_array<T>&... sides) {
-  if (((sides.from == nullptr || sides.to == nullptr) || ...))
-    return {status_code::bad_pointer, "side", "a side array is null"};
-  return {};
+/// Lets one side follow a stable compaction of a row.
+template <class Side>
+void retain_side(const Side& side, const row_id& row, const span<const index_t>& retained) {
+  if constexpr (requires { side.retain(row, retained); })
+    side.retain(row, retained);
+  else
+    for (index_t k = 0; k < retained.size(); ++k) side.move(row, retained[k], k);
+}
+
+/// Moves one row, front to back: keys and values from the `first`-th retained entry on, and all sides.
+template <class From, class To, class... Sides>
+void move_row(const From& from, const To& to, const row_id& row, const span<const index_t>& retained, index_t first,
+              const Sides&... sides) {
+  for (index_t k = first; k < retained.size(); ++k) copy_slot(from, to, row, retained[k], k);
+  (retain_side(sides, row, retained), ...);
+}
+
+template <class... Sides>
+[[nodiscard]] status check_sides(const Sides&... sides) {
+  status result{};
+  static_cast<void>(((result = sides.check(), result.ok()) && ...));
+  return result;
 }
 
 }  // namespace kvevict::detail

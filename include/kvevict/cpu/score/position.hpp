@@ -9,23 +9,21 @@
 
 namespace kvevict::detail {
 
-/// Position of a slot: the caller's, or the slot itself.
+/// The stream of chance of a row. A sequence with a state of its own draws the same alone and in any batch.
 template <class Inputs>
-index_t position_of(const Inputs& in, const row_id& row, index_t slot) {
-  if constexpr (Inputs::template has<input_kind::positions>) {
-    const auto& positions = in.template get<input_kind::positions>();
-    return positions.data[positions.layout.offset(row, slot, 0)];
-  } else {
-    return slot;
-  }
+std::uint64_t stream_of(const Inputs& in, row_id row) {
+  if constexpr (Inputs::template has<input_kind::positions>)
+    if constexpr (requires { in.template get<input_kind::positions>().sequence(row); })
+      row.seq = in.template get<input_kind::positions>().sequence(row);
+  return score::row_stream(in.cache.shape(), row);
 }
 
 template <class Inputs>
 status check_positions(const Inputs& in) {
-  if constexpr (Inputs::template has<input_kind::positions>) {
-    if (in.template get<input_kind::positions>().data == nullptr)
-      return {status_code::bad_pointer, "positions", "the positions are null"};
-  }
+  if constexpr (Inputs::template has<input_kind::positions>)
+    if constexpr (requires { in.template get<input_kind::positions>().data; })
+      if (in.template get<input_kind::positions>().data == nullptr)
+        return {status_code::bad_pointer, "positions", "the positions are null"};
   return {};
 }
 
@@ -39,7 +37,8 @@ struct source_kernel<score::recency> {
   template <class Inputs>
   static void run(const score::recency&, const Inputs& in, const score::row_context& row, const scratch_extent&,
                   float* out, carver) {
-    for (index_t j = 0; j < row.length; ++j) out[j] = static_cast<float>(position_of(in, row.row, j));
+    const row_positions position = positions_of(in, row.row);
+    for (index_t j = 0; j < row.length; ++j) out[j] = static_cast<float>(position(j));
   }
 };
 
@@ -53,9 +52,10 @@ struct source_kernel<score::random> {
   template <class Inputs>
   static void run(const score::random& s, const Inputs& in, const score::row_context& row, const scratch_extent&,
                   float* out, carver) {
-    const std::uint64_t stream = score::row_stream(in.cache.shape(), row.row);
+    const std::uint64_t stream = stream_of(in, row.row);
+    const row_positions position = positions_of(in, row.row);
     for (index_t j = 0; j < row.length; ++j)
-      out[j] = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position_of(in, row.row, j)));
+      out[j] = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
   }
 };
 
@@ -84,11 +84,12 @@ struct stage_kernel<score::random_share> {
       const candidates row_scores{scores + row.sinks, last - row.sinks, 0};
       t = find_threshold([&](index_t) { return row_scores; }, 1, certain, histogram, &above);
     }
-    const std::uint64_t stream = score::row_stream(in.cache.shape(), row.row);
+    const std::uint64_t stream = stream_of(in, row.row);
+    const row_positions position = positions_of(in, row.row);
     for (index_t j = row.sinks; j < last; ++j) {
       const std::uint32_t key = order_key(scores[j]);
       if (key > t.key || (key == t.key && t.ties_to_take-- > 0)) continue;
-      const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position_of(in, row.row, j)));
+      const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
       scores[j] = std::log(u) * std::exp(-scores[j] / static_cast<float>(s.temperature));
     }
   }

@@ -25,14 +25,21 @@ struct row_plan {
 };
 
 template <class Policy>
-[[nodiscard]] row_plan plan_row(const Policy& policy, const cache_shape& shape, const row_id& row, index_t length) {
+[[nodiscard]] row_plan plan_row(const Policy& policy, const cache_shape& shape, const row_id& row, index_t length,
+                                index_t budget_length) {
   const protect protection = policy.protection();
   // A schedule over layers needs the protected slots, and a share of the budget is protected only once the budget is
   // known: a rule that reads protected slots sees those of the plain length.
-  const budget::row_extent extent{row, length, protection.of(length, length).count()};
+  const budget::row_extent extent{row, budget_length, protection.of(budget_length, budget_length).count()};
   const offset_t nominal = policy.rule().nominal(shape, extent);
   const auto size = static_cast<index_t>(greatest<offset_t>(0, least<offset_t>(nominal, length)));
   return {length, size, protection.of(length, size), nominal >= length};
+}
+
+template <class Policy, class Inputs>
+[[nodiscard]] row_plan plan_row(const Policy& policy, const Inputs& in, const row_id& row) {
+  const index_t length = in.cache.length(row);
+  return plan_row(policy, in.cache.shape(), row, length, budget_length(in, row, length));
 }
 
 /// Whether a row's budget is one that can be met.
@@ -48,7 +55,7 @@ template <class Policy>
 
 template <class Policy, class Inputs>
 [[nodiscard]] score::row_context context_of(const row_plan& plan, const row_id& row, const Inputs& in) {
-  return {row, plan.length, plan.nominal, plan.kept.sinks, plan.kept.recent, group_size(in)};
+  return {row, plan.length, tokens_seen(in, row, plan.length), plan.nominal, plan.kept.sinks, plan.kept.recent, group_size(in)};
 }
 
 template <class Inputs>
@@ -72,7 +79,7 @@ template <class Policy, class Inputs>
   const auto scorer = policy.scorer();
   for (index_t r = 0; r < shape.rows(); ++r) {
     const row_id row = shape.row(r);
-    const row_plan plan = plan_row(policy, shape, row, in.cache.length(row));
+    const row_plan plan = plan_row(policy, in, row);
     if (const status s = check(plan); !s.ok()) return s;
     if (plan.whole && !score_whole_rows) continue;
     const status s = kernel_for<decltype(scorer)>::check(scorer, in, context_of<Policy>(plan, row, in));
@@ -92,7 +99,7 @@ void run_scorer(const cpu<Executor>& on, const Policy& policy, const Inputs& in,
   const cache_shape shape = in.cache.shape();
   on.how.run(out.rows, [&](index_t r, index_t worker) {
     const row_id row = shape.row(r);
-    const row_plan plan = plan_row(policy, shape, row, in.cache.length(row));
+    const row_plan plan = plan_row(policy, in, row);
     if (plan.whole && !score_whole_rows) return;
     kernel_for<decltype(scorer)>::run(scorer, in, context_of<Policy>(plan, row, in), extent, out[r].data,
                                       carver(scratch + worker * scratch_bytes));

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cpu/decode/parts.hpp>
+#include <kvevict/cpu/evict.hpp>
+
+namespace kvevict {
+namespace detail {
+
+/// Where the rows of a call come from.
+template <row_feed Feed, class Inputs>
+[[nodiscard]] const auto& fed_rows(const Inputs& in) {
+  if constexpr (Feed == row_feed::attention)
+    return in.template get<input_kind::attention>();
+  else
+    return in.template get<input_kind::queries>();
+}
+
+/// Rows that a source wants of `added` new ones.
+[[nodiscard]] constexpr index_t rows_wanted(index_t window, index_t added) { return least(window, added); }
+
+/// What is wrong with the new slots of a row or with the rows passed for them.
+template <row_feed Feed, class Policy, class Inputs>
+[[nodiscard]] status check_new_slots(const Policy& policy, const decode_state<Feed>& state, const Inputs& in,
+                                     const row_id& row, index_t added) {
+  const index_t length = in.cache.length(row);
+  const state_header& h = *state.parts().header;
+  if (length - state.length(row) != added || added < 1)
+    return {status_code::bad_shape, "length",
+            "every row of a sequence must have grown by the same number of slots, at least one, since the last call"};
+  if (length > h.capacity)
+    return {status_code::small_output, "states", "a row is longer than the capacity of its state", length};
+  if (h.seen > std::numeric_limits<index_t>::max() - added)
+    return {status_code::bad_shape, "length", "a sequence has fewer than 2^31 tokens"};
+  status result{};
+  score::each_source(policy.scorer(), [&](auto source) {
+    if constexpr (requires { source.reads_rows; }) {
+      static_cast<void>(fed_rows<Feed>(in));  // where the rows are missing, this says what to pass
+      if (!result.ok()) return;
+      if (group_size(in) != h.group_size) {
+        result = {status_code::bad_shape, "query_heads", "the state was started for other query_heads"};
+        return;
+      }
+      source.window = rows_wanted(source.window, added);
+      const score::row_context context{.row = row, .length = length, .seen = length, .group_size = h.group_size};
+      result = source_kernel<decltype(source)>::check(source, in, context);
+    }
+  });
+  return result;
+}
+
+/// Takes the last `count` rows of a call into the ring, for the query_heads of one row.
+template <row_feed Feed, class Inputs>
+void remember_rows(const decode_state<Feed>& state, const Inputs& in, const row_id& row, index_t count) {
+  const state_parts p = state.parts();
+  const state_header& h = *p.header;
+  const auto& from = fed_rows<Feed>(in);
+  const index_t rows = from.row_count(in.cache.shape(), row), length = in.cache.length(row);
+  row_id head = row;
+  for (index_t k = 0; k < count; ++k)
+    for (index_t q = 0; q < h.group_size; ++q) {
+      head.kv_head = row.kv_head * h.group_size + q;
+      float* to = remembered_rows<Feed>::entry(p, head, (h.seen - count + k) % h.window);
+      if constexpr (Feed == row_feed::attention) {
+        const index_t visible = length - (count - 1 - k);
+        for (index_t j = 0; j < visible; ++j) to[j] = from.entries(head, rows - count + k, j);
+      } else {
+        from.entries.load(head, rows - count + k, to);
+      }
+    }
+}
+
+/// Adds the new rows of one row's query_heads to the sums of its slots.
+template <row_feed Feed, class Source, class Inputs>
+void add_to_sums(const Source& source, const decode_state<Feed>& state, const Inputs& in,
+                 const score::row_context& row, const scratch_extent& extent, index_t added, carver scratch) {
+  const state_parts p = state.parts();
+  const offset_t capacity = p.header->capacity;
+  float* sums = p.sums + state.index(row.row) * p.header->group_size * capacity;
+  const auto decay = static_cast<float>(source.weight(added) / source.weight(0));
+  for (index_t h = 0; h < row.group_size; ++h) {
+    float* head = sums + h * capacity;
+    if (decay != 1.0F) array(head, row.length - added) *= decay;
+    for (index_t j = row.length - added; j < row.length; ++j) head[j] = 0.0F;
+  }
+  source_kernel<Source>::accumulate(source, in, row, extent, added, sums, capacity, scratch);
+}
+
+}  // namespace detail
+
+/// Tells the states about new slots: appended to the cache since the last call, the same number in every row of a
+/// sequence. `in` holds the cache as it is now and, where the policy reads attention, the rows of the new tokens: as
+/// queries, or, for a `decode_state<row_feed::attention>`, as attention probabilities over the cached slots. A policy
+/// with a window needs only the last `window` of them. A prompt may come in pieces of any size.
+///
+/// Reads the cache only where a policy accumulates all rows from queries. Changes only the states and the workspace.
+template <class Executor, eviction_policy Policy, class States, class Inputs>
+status observe(const cpu<Executor>& on, const Policy& policy, const States& of, const Inputs& in,
+               const workspace& memory) {
+  const auto states = states_of(of);
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check_inputs(in); !s.ok()) return s;
+  if (const status s = detail::check_states(policy, states, in); !s.ok()) return s;
+  const cache_shape shape = in.cache.shape();
+  const auto rows = static_cast<index_t>(shape.rows());
+  const auto added_to = [&](index_t seq) {  // by the first row; check_new_slots compares the others
+    const row_id first{0, seq, 0, seq * shape.kv_heads};
+    return in.cache.length(first) - states[seq].length(first);
+  };
+  for (index_t r = 0; r < rows; ++r) {
+    const row_id row = shape.row(r);
+    const status s = detail::check_new_slots(policy, states[row.seq], in, row, added_to(row.seq));
+    if (!s.ok()) return s;
+  }
+  carver place(memory.data);
+  const auto extent = detail::extent_of(in, detail::longest_row(in));
+  const auto scorer = policy.scorer();
+  const auto scratch = detail::score_memory::take(place, scorer, extent, on.how.workers());
+  index_t* added = place.take<index_t>(shape.seqs);
+  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+
+  for (index_t i = 0; i < shape.seqs; ++i) {
+    added[i] = added_to(i);
+    const detail::state_parts p = states[i].parts();
+    for (offset_t r = 0; r < static_cast<offset_t>(shape.layers) * shape.kv_heads; ++r)
+      for (index_t k = 0; k < added[i]; ++k)
+        p.positions[r * p.header->capacity + p.lengths[r]++] = p.header->seen + k;
+    p.header->seen += added[i];
+  }
+  const auto with_positions = detail::observation_inputs(in, states);
+  on.how.run(rows, [&](index_t r, index_t worker) {
+    const row_id row = shape.row(r);
+    const auto& state = states[row.seq];
+    const index_t window = state.parts().header->window;
+    score::each_source(scorer, [&](const auto& source) {
+      if constexpr (requires { source.reads_rows; }) {
+        if (source.window != score::all_rows) return;
+        const auto plan = detail::plan_row(policy, with_positions, row);
+        detail::add_to_sums(source, state, with_positions,
+                            detail::context_of<Policy>(plan, row, with_positions), extent, added[row.seq],
+                            carver(scratch.scratch + worker * scratch.scratch_bytes));
+      }
+    });
+    constexpr bool by_queries = std::remove_cvref_t<decltype(state)>::feed == row_feed::queries;
+    if constexpr (Inputs::template has<by_queries ? input_kind::queries : input_kind::attention>)
+      if (window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(window, added[row.seq]));
+  });
+  return {};
+}
+
+}  // namespace kvevict
