@@ -136,15 +136,18 @@ inline std::vector<index_t> joint_counts(const std::vector<pool_row>& rows, inde
 /// Final budgets of a pool with either safeguard.
 inline std::vector<index_t> adaptive(const std::vector<pool_row>& rows, double floor, kvevict::budget::safeguard kind) {
   const std::int64_t millionths = std::llround(floor * 1e6);
-  index_t total = 0;
-  std::vector<index_t> minimum(rows.size(), 0), uniform, out;
+  index_t total = 0, evictable = 0;
+  std::vector<index_t> minimum(rows.size(), 0), uniform, room, out;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const index_t held = rows[r].sinks + rows[r].recent;
     uniform.push_back(rows[r].nominal - held);
+    room.push_back(index_t(rows[r].scores.size()) - held);
     total += uniform.back();
+    evictable += room.back();
     if (kind == kvevict::budget::safeguard::minimum)
-      minimum[r] = std::max<index_t>(0, index_t(millionths * rows[r].nominal / 1000000) - held);
+      minimum[r] = std::clamp<index_t>(index_t(millionths * rows[r].nominal / 1000000) - held, 0, room.back());
   }
+  total = std::min(total, evictable);
   const std::vector<index_t> counts = joint_counts(rows, total, minimum);
   std::vector<std::int64_t> rest;
   index_t given = 0;
@@ -152,14 +155,20 @@ inline std::vector<index_t> adaptive(const std::vector<pool_row>& rows, double f
     const std::int64_t exact = kind == kvevict::budget::safeguard::minimum
                                    ? std::int64_t{1000000} * counts[r]
                                    : (1000000 - millionths) * counts[r] + millionths * uniform[r];
-    out.push_back(index_t(exact / 1000000));
+    out.push_back(std::min(index_t(exact / 1000000), room[r]));
     rest.push_back(exact % 1000000);
     given += out.back();
   }
-  for (; given < total; ++given) {
-    const auto largest = std::max_element(rest.begin(), rest.end());
-    ++out[std::size_t(largest - rest.begin())];
-    *largest = -1;
+  // Turns: in each one, every row that still has room gets at most one slot, the larger remainder first.
+  while (given < total) {
+    std::vector<std::size_t> order(rows.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rest[a] > rest[b]; });
+    for (const std::size_t r : order)
+      if (given < total && out[r] < room[r]) {
+        ++out[r];
+        ++given;
+      }
   }
   for (std::size_t r = 0; r < rows.size(); ++r) out[r] += rows[r].sinks + rows[r].recent;
   return out;

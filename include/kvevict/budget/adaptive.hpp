@@ -13,15 +13,20 @@ enum class safeguard { mixture, minimum };
 /// together and the highest scores of all of them decide who gets how much.
 ///
 ///     b_r   nominal budget of row r (base rule)         p_r   protected slots of row r
-///     F     sum of b_r - p_r over the pool              c_r   slots of row r among the F highest evictable ones
+///     F     sum of b_r - p_r over the pool, at most its evictable slots
+///     c_r   slots of row r among the F highest evictable ones
 ///
 ///     mixture   p_r + (1 - floor) c_r + floor (b_r - p_r), rounded by largest remainder     (the authors' code)
 ///     minimum   the F highest scores, but at least max(p_r, floor b_r) slots for each row   (kvpress 0.5.5)
 ///
-/// Totals are exact: the pool keeps the sum of its nominal budgets. The authors round each head on its own, so
-/// their totals drift (97 of 99). Among all splits of a total the joint one keeps the most score mass, which
+/// Totals are exact: the pool keeps the sum of its nominal budgets, or everything. The authors round each head on its
+/// own, so their totals drift (97 of 99). Among all splits of a total the joint one keeps the most score mass, which
 /// minimises the paper's bound on the output error (theorems 3.1 and 3.2). Equal scores: the smaller row, then the
 /// smaller slot. A pool is the kv_heads of one (layer, sequence), or what `budget_pool_view` says.
+///
+/// A row may hold fewer slots than its share, along decode most often: budgets are shared anew at each eviction, and
+/// a head that got little before cannot get back what it lost. It keeps all it has; the rest goes to the others one
+/// slot at a time, in the order of their remainders. (The paper shares once, after the prompt.)
 template <rule Base>
 struct adaptive {
   static constexpr bool joint = true;

@@ -51,7 +51,9 @@ struct side_array {
 template <class S>
 concept slot_side = requires(const S& s, const row_id& row, index_t slot, const span<const index_t>& retained) {
   { s.check() } -> std::same_as<status>;
-  requires requires { s.move(row, slot, slot); } || requires { s.retain(row, retained); };
+  requires requires { s.move(row, slot, slot); } || requires {
+    s.retain(row, retained);
+  };
 };
 
 /// A side array that stays in its own memory.

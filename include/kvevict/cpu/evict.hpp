@@ -14,14 +14,37 @@
 /// results are the same for every executor.
 namespace kvevict {
 
-/// Slots that `selection::slots` needs for this policy on these inputs: the sum of all nominal budgets.
+namespace detail {
+
+/// Slots that a selection needs: what every row keeps alone, or what every pool keeps together. Pools of the caller's
+/// own are measured as one.
+template <class Policy, class Plan>
+[[nodiscard]] offset_t slots_needed(const Policy& policy, const cache_shape& shape, const budget_pool_view& pools,
+                                    const Plan& plan_of) {
+  constexpr bool joint = decltype(policy.rule())::joint;
+  const auto rows = static_cast<index_t>(shape.rows());
+  const index_t step = !joint ? 1 : pools.pool_of_row != nullptr ? rows : shape.kv_heads;
+  offset_t slots = 0;
+  for (index_t first = 0; first < rows; first += step) {
+    offset_t nominal = 0, length = 0;
+    for (index_t r = first; r < first + step; ++r) {
+      const auto plan = plan_of(r);
+      nominal += plan.nominal;
+      length += plan.length;
+    }
+    slots += least(nominal, length);
+  }
+  return slots;
+}
+
+}  // namespace detail
+
+/// Slots that `selection::slots` needs for this policy on these inputs.
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] offset_t selection_capacity(const Policy& policy, const Inputs& in) {
   const cache_shape shape = in.cache.shape();
-  offset_t slots = 0;
-  for (index_t r = 0; r < shape.rows(); ++r)
-    slots += detail::plan_row(policy, in, shape.row(r)).nominal;
-  return slots;
+  return detail::slots_needed(policy, shape, detail::pools_of(in),
+                              [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); });
 }
 
 /// Scores that the engine already has, [rows][length]: what `select` works on.
@@ -119,7 +142,7 @@ template <class Executor, class Policy, class Plan>
 void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
                 const selection& out, const select_memory& memory) {
   const auto rows = static_cast<index_t>(in.shape.rows());
-  for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).nominal;
+  for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).alone();
   if constexpr (decltype(policy.rule())::joint) share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
   out.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
@@ -175,15 +198,14 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const auto plan_of = [&](index_t r) {
     return detail::plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r), in.scores.length(r));
   };
-  offset_t slots = 0;
   for (index_t r = 0; r < in.scores.rows; ++r) {
     const offset_t length = in.scores.offsets[r + 1] - in.scores.offsets[r];
     if (length < 1 || length > std::numeric_limits<index_t>::max())
       return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and below 2^31"};
     const auto plan = plan_of(r);
     if (const status s = detail::check(plan); !s.ok()) return s;
-    slots += plan.nominal;
   }
+  const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
   const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),

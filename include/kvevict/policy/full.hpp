@@ -3,6 +3,7 @@
 
 #include <kvevict/policy/policy.hpp>
 #include <kvevict/score/position.hpp>
+#include <limits>
 
 namespace kvevict {
 
@@ -16,7 +17,7 @@ struct full {
   static constexpr void options(Self&, Visit&&) {}
 
   [[nodiscard]] constexpr auto scorer() const { return score::recency{}; }
-  [[nodiscard]] constexpr auto rule() const { return budget::uniform{percent(100)}; }
+  [[nodiscard]] constexpr auto rule() const { return budget::uniform{slots(std::numeric_limits<index_t>::max())}; }
   [[nodiscard]] constexpr protect protection() const { return {}; }
 };
 

@@ -28,7 +28,7 @@ struct row_receipt {
 /// Shapes      scores [rows][length], budgets [rows], retained [rows][min(budget, length)].
 /// Same scores, same selection: on every backend, thread count and run.
 ///
-/// The caller's memory: `slots` has room for the sum of all nominal budgets (`selection_capacity`), `offsets` for
+/// The caller's memory: `slots` has room for what all rows keep (`selection_capacity`), `offsets` for
 /// rows + 1, `receipts` for rows or none. An eviction writes them: row r retains
 /// slots[offsets[r]] .. slots[offsets[r + 1]] (excluded).
 struct selection {

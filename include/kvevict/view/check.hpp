@@ -32,7 +32,10 @@ template <class Layout>
     if (layout.block_size < 1 || layout.max_blocks < 1)
       return {status_code::bad_shape, name, "block_size and max_blocks must be at least 1"};
   }
-  if constexpr (requires { layout.base; layout.order.check(); }) {
+  if constexpr (requires {
+                  layout.base;
+                  layout.order.check();
+                }) {
     if (const status s = layout.order.check(); !s.ok()) return s;
     return check_layout(layout.base, name);
   }

@@ -12,7 +12,8 @@ namespace kvevict {
 ///
 /// The table has one row per sequence (`tables::per_seq`, blocks shared by all layers and heads), one per (layer,
 /// sequence) (`tables::per_layer`), or one per (layer, sequence, kv_head) (`tables::per_row`, every head with its own
-/// blocks; then .layer and .head are usually 0). Strides are in elements, so both orders inside a block are presets and others are possible.
+/// blocks; then .layer and .head are usually 0). Strides are in elements, so both orders inside a block are presets and
+/// others are possible.
 struct paged {
   enum class tables { per_seq, per_layer, per_row };
 

@@ -46,10 +46,14 @@ struct reordered {
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t offset(const row_id& row, index_t slot, index_t dim) const {
     return base.offset(row, order(row, slot), dim);
   }
-  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t dim_stride() const
-    requires strided_dims<Base> { return base.dim_stride(); }
-  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t capacity(const row_id& row) const
-    requires requires(const Base& b) { b.capacity(row_id{}); } { return base.capacity(row); }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t dim_stride() const requires strided_dims<Base> {
+    return base.dim_stride();
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t capacity(const row_id& row) const requires
+      requires(const Base& b) {
+    b.capacity(row_id{});
+  }
+  { return base.capacity(row); }
 };
 
 /// A cache of `entries`, seen in token order.

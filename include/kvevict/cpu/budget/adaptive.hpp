@@ -21,15 +21,16 @@ struct pool_scratch {
   }
 };
 
-/// One row of a pool: its scores, what is protected, and its nominal budget (never above its length).
+/// One row of a pool: its scores, what is protected, and its nominal budget, which may exceed its length.
 struct pool_row {
   span<const float> scores;
   protected_slots kept;
   index_t nominal = 0;
 
   [[nodiscard]] index_t free_budget() const { return nominal - kept.count(); }
+  [[nodiscard]] index_t room() const { return static_cast<index_t>(scores.size()) - kept.count(); }
   [[nodiscard]] candidates evictable(index_t floor) const {
-    return {scores.data + kept.sinks, static_cast<index_t>(scores.size()) - kept.count(), floor};
+    return {scores.data + kept.sinks, room(), least(floor, room())};
   }
 };
 
@@ -39,8 +40,12 @@ template <class Base, class Row, class Budget>
 void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
                 const pool_scratch& scratch) {
   const std::int32_t floor = millionths(rule.floor);
-  offset_t total = 0;
-  for (index_t i = 0; i < rows; ++i) total += row(i).free_budget();
+  offset_t total = 0, room = 0;
+  for (index_t i = 0; i < rows; ++i) {
+    total += row(i).free_budget();
+    room += row(i).room();
+  }
+  total = least(total, room);
 
   const auto candidates_of = [&](index_t i) {
     const pool_row r = row(i);
@@ -67,16 +72,18 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
     offset_t left = total;
     for (index_t i = 0; i < rows; ++i) {
       const offset_t mixed = budget::mixture_millionths(scratch.share[i], row(i).free_budget(), floor);
-      scratch.share[i] = static_cast<index_t>(mixed / 1000000);
+      const offset_t whole = least<offset_t>(mixed / 1000000, row(i).room());
+      scratch.share[i] = static_cast<index_t>(whole);
       scratch.remainder[i] = mixed % 1000000;
-      left -= scratch.share[i];
+      left -= whole;
     }
-    for (; left > 0; --left) {  // largest remainder first, equal ones to the smaller row; fewer rounds than rows
-      index_t largest = 0;
-      for (index_t i = 1; i < rows; ++i)
-        if (scratch.remainder[i] > scratch.remainder[largest]) largest = i;
+    for (; left > 0; --left) {  // largest remainder first, equal ones to the smaller row; a full row gets no more
+      index_t largest = -1;
+      for (index_t i = 0; i < rows; ++i)
+        if (scratch.share[i] < row(i).room() && (largest < 0 || scratch.remainder[i] > scratch.remainder[largest]))
+          largest = i;
       ++scratch.share[largest];
-      scratch.remainder[largest] = -1;
+      scratch.remainder[largest] -= 1000000;
     }
   }
   for (index_t i = 0; i < rows; ++i) budget(i) = row(i).kept.count() + scratch.share[i];

@@ -57,7 +57,7 @@ struct pool_lists {
   }
 };
 
-/// budgets [rows]: nominal in, final out.
+/// budgets [rows]: the final ones.
 template <class Executor, class Rule, class Scores, class Plan, class Memory>
 void share_budgets(const cpu<Executor>& on, const Rule& rule, const Scores& in, const Plan& plan_of, index_t* budgets,
                    const Memory& memory) {

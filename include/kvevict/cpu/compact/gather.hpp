@@ -51,8 +51,7 @@ template <class From, class To>
 /// layout to any layout, the same element types. Lengths of `to` are not read; they become `retained_lengths`. The
 /// memory that a row spans in the two caches must not overlap.
 template <class Executor, cache_view From, cache_view To, slot_side... Sides>
-status gather(const cpu<Executor>& on, const From& from, const selection& kept, const To& to,
-              const Sides&... sides) {
+status gather(const cpu<Executor>& on, const From& from, const selection& kept, const To& to, const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
                 "kvevict: the destination needs values because the source has them");
   if (const status s = check(from); !s.ok()) return s;

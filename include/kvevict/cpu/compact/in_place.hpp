@@ -9,8 +9,7 @@ namespace kvevict {
 /// Slides the retained entries of every row to its front, in the cache's own memory (compact/moves.hpp). The lengths
 /// stay the caller's to update (`retained_lengths`). Rows must not share memory.
 template <class Executor, cache_view Cache, slot_side... Sides>
-status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selection& kept,
-                        const Sides&... sides) {
+status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selection& kept, const Sides&... sides) {
   if (const status s = check(cache); !s.ok()) return s;
   if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
   if (const status s = detail::check_sides(sides...); !s.ok()) return s;

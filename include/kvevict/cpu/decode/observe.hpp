@@ -72,8 +72,8 @@ void remember_rows(const decode_state<Feed>& state, const Inputs& in, const row_
 
 /// Adds the new rows of one row's query_heads to the sums of its slots.
 template <row_feed Feed, class Source, class Inputs>
-void add_to_sums(const Source& source, const decode_state<Feed>& state, const Inputs& in,
-                 const score::row_context& row, const scratch_extent& extent, index_t added, carver scratch) {
+void add_to_sums(const Source& source, const decode_state<Feed>& state, const Inputs& in, const score::row_context& row,
+                 const scratch_extent& extent, index_t added, carver scratch) {
   const state_parts p = state.parts();
   const offset_t capacity = p.header->capacity;
   float* sums = p.sums + state.index(row.row) * p.header->group_size * capacity;
@@ -123,8 +123,7 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
     added[i] = added_to(i);
     const detail::state_parts p = states[i].parts();
     for (offset_t r = 0; r < static_cast<offset_t>(shape.layers) * shape.kv_heads; ++r)
-      for (index_t k = 0; k < added[i]; ++k)
-        p.positions[r * p.header->capacity + p.lengths[r]++] = p.header->seen + k;
+      for (index_t k = 0; k < added[i]; ++k) p.positions[r * p.header->capacity + p.lengths[r]++] = p.header->seen + k;
     p.header->seen += added[i];
   }
   const auto with_positions = detail::observation_inputs(in, states);
@@ -136,13 +135,12 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
       if constexpr (requires { source.reads_rows; }) {
         if (source.window != score::all_rows) return;
         const auto plan = detail::plan_row(policy, with_positions, row);
-        detail::add_to_sums(source, state, with_positions,
-                            detail::context_of<Policy>(plan, row, with_positions), extent, added[row.seq],
-                            carver(scratch.scratch + worker * scratch.scratch_bytes));
+        detail::add_to_sums(source, state, with_positions, detail::context_of<Policy>(plan, row, with_positions),
+                            extent, added[row.seq], carver(scratch.scratch + worker * scratch.scratch_bytes));
       }
     });
     constexpr bool by_queries = std::remove_cvref_t<decltype(state)>::feed == row_feed::queries;
-    if constexpr (Inputs::template has<by_queries ? input_kind::queries : input_kind::attention>)
+    if constexpr (Inputs::template has < by_queries ? input_kind::queries : input_kind::attention >)
       if (window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(window, added[row.seq]));
   });
   return {};

@@ -62,8 +62,8 @@ struct remembered_rows {
   [[nodiscard]] static float* entry(const state_parts& p, const row_id& row, index_t place) {
     const state_header& h = *p.header;
     const offset_t heads = static_cast<offset_t>(h.kv_heads) * h.group_size;
-    return p.recent + ((static_cast<offset_t>(place) * h.layers + row.layer) * heads + row.kv_head) *
-                          state_parts::entry_of(h);
+    return p.recent +
+           ((static_cast<offset_t>(place) * h.layers + row.layer) * heads + row.kv_head) * state_parts::entry_of(h);
   }
   [[nodiscard]] float operator()(const row_id& row, index_t slot, index_t dim) const { return *at(row, slot, dim); }
   void load(const row_id& row, index_t slot, float* out) const {
@@ -93,10 +93,15 @@ template <class Part, class Wanted>
 }
 template <class Inputs, class Wanted, class... More>
 [[nodiscard]] auto inputs_with(const Inputs& in, const Wanted& wanted, const More&... more) {
-  return std::apply([&](const auto&... parts) {
-    return std::apply([&](const auto&... kept) { return inputs{in.cache, kept..., more...}; },
-                      std::tuple_cat(part_if(parts, wanted)...));
-  }, in.parts);
+  return std::apply(
+      [&](const auto&... parts) {
+        return std::apply(
+            [&](const auto&... kept) {
+              return inputs{in.cache, kept..., more...};
+            },
+            std::tuple_cat(part_if(parts, wanted)...));
+      },
+      in.parts);
 }
 
 /// Inputs of an observation: the caller's, with the positions of the states.

@@ -95,8 +95,8 @@ struct source_kernel<score::attention<Gain, Weight>> {
 
  private:
   template <class Inputs>
-  static void sum_given(const attention& s, const Inputs& in, const score::row_context& row, index_t window,
-                        float* out, offset_t column_stride) {
+  static void sum_given(const attention& s, const Inputs& in, const score::row_context& row, index_t window, float* out,
+                        offset_t column_stride) {
     const auto& given_rows = in.template get<input_kind::attention>();
     const index_t rows = given_rows.row_count(in.cache.shape(), row.row);
     const row_positions position = positions_of(in, row.row);

@@ -73,7 +73,7 @@ struct stage_kernel<score::random_share> {
                   float* scores, carver scratch) {
     std::uint32_t* histogram = scratch.take<std::uint32_t>(digit_values);
     const index_t last = row.length - row.recent;
-    const index_t free_budget = row.budget - row.sinks - row.recent;
+    const index_t free_budget = least(row.budget, row.length) - row.sinks - row.recent;
     const auto drawn = static_cast<index_t>(static_cast<offset_t>(millionths(s.share)) * free_budget / 1000000);
     const index_t certain = free_budget - drawn;
     if (drawn < 1) return;

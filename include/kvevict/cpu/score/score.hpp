@@ -12,6 +12,7 @@
 #include <kvevict/cpu/score/prior.hpp>
 #include <kvevict/policy/policy.hpp>
 #include <kvevict/view/check.hpp>
+#include <limits>
 
 /// Runs a scorer over all rows.
 namespace kvevict::detail {
@@ -19,9 +20,12 @@ namespace kvevict::detail {
 /// A row as the budget and the protection see it; what a policy means for it before any score.
 struct row_plan {
   index_t length = 0;
-  index_t nominal = 0;  ///< at most length
+  index_t nominal = 0;  ///< what the budget rule gives; may exceed the length
   protected_slots kept;
   bool whole = false;  ///< the budget covers the row
+
+  /// Slots that the row keeps if it shares with no other.
+  [[nodiscard]] index_t alone() const { return least(nominal, length); }
 };
 
 template <class Policy>
@@ -32,7 +36,8 @@ template <class Policy>
   // known: a rule that reads protected slots sees those of the plain length.
   const budget::row_extent extent{row, budget_length, protection.of(budget_length, budget_length).count()};
   const offset_t nominal = policy.rule().nominal(shape, extent);
-  const auto size = static_cast<index_t>(greatest<offset_t>(0, least<offset_t>(nominal, length)));
+  constexpr offset_t most = std::numeric_limits<index_t>::max();
+  const auto size = static_cast<index_t>(greatest<offset_t>(0, least(nominal, most)));
   return {length, size, protection.of(length, size), nominal >= length};
 }
 
@@ -55,7 +60,9 @@ template <class Policy, class Inputs>
 
 template <class Policy, class Inputs>
 [[nodiscard]] score::row_context context_of(const row_plan& plan, const row_id& row, const Inputs& in) {
-  return {row, plan.length, tokens_seen(in, row, plan.length), plan.nominal, plan.kept.sinks, plan.kept.recent, group_size(in)};
+  return {row,           plan.length,     tokens_seen(in, row, plan.length),
+          plan.nominal,  plan.kept.sinks, plan.kept.recent,
+          group_size(in)};
 }
 
 template <class Inputs>

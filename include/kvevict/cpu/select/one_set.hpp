@@ -14,9 +14,7 @@ struct shared_rows {
   cache_shape shape;
   set_scope scope;
 
-  [[nodiscard]] index_t sets() const {
-    return scope == set_scope::layer ? shape.layers * shape.seqs : shape.seqs;
-  }
+  [[nodiscard]] index_t sets() const { return scope == set_scope::layer ? shape.layers * shape.seqs : shape.seqs; }
   [[nodiscard]] index_t count() const { return shape.kv_heads * (scope == set_scope::layer ? 1 : shape.layers); }
   [[nodiscard]] index_t row(index_t set, index_t i) const {
     if (scope == set_scope::layer) return set * shape.kv_heads + i;
