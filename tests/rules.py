@@ -4,7 +4,7 @@
 
     rules.py ROOT
 
-Includes point one way: core <- view <- score, budget, select, compact <- policy <- cpu; only one file names Eigen; no
+Includes point one way: core <- view <- score, budget, select, compact <- policy <- decode <- cpu; only one file names Eigen; no
 header is long; nothing in the headers allocates, prints or keeps state; every macro says whose it is.
 """
 import pathlib
@@ -18,8 +18,9 @@ BELOW = {
     "budget": {"core", "budget"},
     "select": {"core", "view", "select"},
     "compact": {"core", "view", "select", "compact"},
+    "decode": {"core", "view", "score", "policy", "decode"},
     "policy": {"core", "view", "score", "budget", "select", "policy"},
-    "cpu": {"core", "view", "score", "budget", "select", "compact", "policy", "cpu"},
+    "cpu": {"core", "view", "score", "budget", "select", "compact", "decode", "policy", "cpu"},
 }
 MOST_LINES = 300
 FORBIDDEN = {

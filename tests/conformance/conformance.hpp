@@ -118,13 +118,16 @@ void check_view(const Policy& policy, const content<E>& c, Stored store, const h
       REQUIRE(host::same_bits(keys[std::size_t(i)], untouched));
 
   // In its own memory; what no slot of the view holds stays as it was.
-  REQUIRE(compact_in_place(cpu{}, view, got.view()).ok());
-  check_moved(c, view, got);
   std::vector<char> owned(store.keys.size(), 0);
   for (index_t r = 0; r < c.shape.rows(); ++r)
     for (index_t s = 0; s < view.length(c.shape.row(r)); ++s)
       for (index_t d = 0; d < c.dim; ++d)
         owned[std::size_t(view.keys().at(c.shape.row(r), s, d) - store.keys.data())] = 1;
+  if constexpr (requires { store.order(); })
+    REQUIRE(swap_fill(cpu{}, store.physical(), store.order(), got.view()).ok());
+  else
+    REQUIRE(compact_in_place(cpu{}, view, got.view()).ok());
+  check_moved(c, view, got);
   for (std::size_t i = 0; i < owned.size(); ++i)
     if (owned[i] == 0) REQUIRE(host::same_bits(store.keys[i], untouched));
 }
@@ -185,6 +188,7 @@ void every_policy_over_every_view() {
     check_view(policy, c, host::in_pages(c, host::page_order::nhd), expected, scores);
     check_view(policy, c, host::in_pages(c, host::page_order::hnd), expected, scores);
     check_view(policy, c, host::in_pages(c, host::page_order::per_row), expected, scores);
+    check_view(policy, c, host::in_any_order<E>(c), expected, scores);
     check_view(policy, c, engine::instance<E>(c), expected, scores);
     check_calls(policy, c, expected, scores);
   });

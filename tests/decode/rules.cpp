@@ -112,11 +112,11 @@ index_t pyramid_budget(index_t layer, index_t mean, double beta, index_t window)
 
 TEST_CASE("StreamingLLM: the sinks and the latest") {
   same_as(streaming_llm{.budget = slots(held)}, uniform(
-                                                      [](const naive::cache& c, index_t row) {
-                                                        const auto& p = c.heads[std::size_t(row)].cached;
-                                                        return vec(p.begin(), p.end());
-                                                      },
-                                                      4, 0));
+                                                    [](const naive::cache& c, index_t row) {
+                                                      const auto& p = c.heads[std::size_t(row)].cached;
+                                                      return vec(p.begin(), p.end());
+                                                    },
+                                                    4, 0));
 }
 
 TEST_CASE("H2O: running sums survive evictions, a new slot starts with its own weight") {
@@ -161,12 +161,12 @@ TEST_CASE("SnapKV and PyramidKV: the window slides") {
 
 TEST_CASE("a window that reaches beyond the protected slots: rows see the slots up to their own position") {
   same_as(snapkv<>{.budget = slots(held), .window = 24, .recent = 2}, uniform(
-                                                                            [](const naive::cache& c, index_t row) {
-                                                                              const vec s = c.window_sum(row, 24);
-                                                                              return oracle::maximum(
-                                                                                  s, 7, index_t(s.size()) - 2);
-                                                                            },
-                                                                            0, 2));
+                                                                          [](const naive::cache& c, index_t row) {
+                                                                            const vec s = c.window_sum(row, 24);
+                                                                            return oracle::maximum(
+                                                                                s, 7, index_t(s.size()) - 2);
+                                                                          },
+                                                                          0, 2));
   // A cache shorter than the window.
   naive::rule tight = uniform([](const naive::cache& c, index_t row) { return c.window_sum(row, 16); }, 1, 2);
   tight.budget = [](index_t) { return 6; };
@@ -187,17 +187,17 @@ TEST_CASE("AhaKV: the last rows against the cached keys, i = tokens seen, times 
 
 TEST_CASE("keys only: norms and KeyDiff over what is cached") {
   same_as(knorm{.budget = slots(held), .recent = 2}, uniform(
-                                                           [](const naive::cache& c, index_t row) {
-                                                             vec s;
-                                                             for (const index_t p : c.heads[std::size_t(row)].cached) {
-                                                               double n = 0;
-                                                               for (index_t d = 0; d < c.of->dim; ++d)
-                                                                 n += std::pow(double(c.of->key(row, p)[d]), 2);
-                                                               s.push_back(-std::sqrt(n));
-                                                             }
-                                                             return s;
-                                                           },
-                                                           0, 2));
+                                                         [](const naive::cache& c, index_t row) {
+                                                           vec s;
+                                                           for (const index_t p : c.heads[std::size_t(row)].cached) {
+                                                             double n = 0;
+                                                             for (index_t d = 0; d < c.of->dim; ++d)
+                                                               n += std::pow(double(c.of->key(row, p)[d]), 2);
+                                                             s.push_back(-std::sqrt(n));
+                                                           }
+                                                           return s;
+                                                         },
+                                                         0, 2));
   const auto key_diff = [](const naive::cache& c, index_t row) {
     const auto& cached = c.heads[std::size_t(row)].cached;
     const auto dot = [&](const vec& a, const vec& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); };

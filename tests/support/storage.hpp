@@ -164,6 +164,42 @@ auto in_flat(const content<E>& c, index_t slack = 2) {
   out.fill(c);
   return out;
 }
+/// Head-major memory whose slots lie in any order, seen in token order.
+template <class E>
+struct in_any_order {
+  std::string name = "token order";
+  stored<E, kvevict::strided, kvevict::strided> memory;
+  std::vector<E>& keys;
+  std::vector<index_t> places;
+  index_t room;
+
+  explicit in_any_order(const content<E>& c)
+      : memory(in_strides(c, "", kvevict::hnd)), keys(memory.keys), room(c.most + 3) {
+    for (const index_t n : c.lengths) {
+      std::vector<index_t> p = scattered(n, n);
+      p.resize(std::size_t(room), -1);
+      places.insert(places.end(), p.begin(), p.end());
+    }
+    memory.keys = poisoned<E>(offset_t(memory.keys.size()));
+    memory.values = poisoned<E>(offset_t(memory.values.size()));
+    const auto view = cache();
+    for (index_t r = 0; r < c.shape.rows(); ++r)
+      for (index_t s = 0; s < c.lengths[std::size_t(r)]; ++s) {
+        const kvevict::row_id row = c.shape.row(r);
+        std::memcpy(view.keys().at(row, s, 0), c.keys[std::size_t(r)].data() + s * c.dim,
+                    std::size_t(c.dim) * sizeof(E));
+        std::memcpy(view.values().at(row, s, 0), c.values[std::size_t(r)].data() + s * c.value_dim,
+                    std::size_t(c.value_dim) * sizeof(E));
+      }
+  }
+  in_any_order(const in_any_order& o) : memory(o.memory), keys(memory.keys), places(o.places), room(o.room) {}
+  [[nodiscard]] auto physical() { return memory.cache(); }
+  [[nodiscard]] kvevict::token_order order() {
+    return {places.data(), kvevict::hnd(memory.shape.seqs, memory.shape.kv_heads, room, 1)};
+  }
+  [[nodiscard]] auto cache() { return kvevict::in_token_order(physical(), order()); }
+};
+
 enum class page_order { nhd, hnd, per_row };
 template <class E>
 auto in_pages(const content<E>& c, page_order order, index_t block_size = 5) {

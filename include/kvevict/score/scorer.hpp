@@ -92,7 +92,10 @@ template <source Source, stage Stage>
 /// Calls f with every source of a scorer: what stands at the front of its pipes, in both sides of a combination.
 template <class S, class F>
 constexpr void each_source(const S& s, F&& f) {
-  if constexpr (requires { s.source; s.stage; }) {
+  if constexpr (requires {
+                  s.source;
+                  s.stage;
+                }) {
     each_source(s.source, f);
   } else if constexpr (requires { requires source<decltype(s.a)> && source<decltype(s.b)>; }) {
     each_source(s.a, f);

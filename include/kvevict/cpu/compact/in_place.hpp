@@ -10,6 +10,9 @@ namespace kvevict {
 /// stay the caller's to update (`retained_lengths`). Rows must not share memory.
 template <class Executor, cache_view Cache, slot_side... Sides>
 status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selection& kept, const Sides&... sides) {
+  static_assert(
+      !requires { cache.keys().layout.order; },
+      "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
   if (const status s = check(cache); !s.ok()) return s;
   if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
   if (const status s = detail::check_sides(sides...); !s.ok()) return s;

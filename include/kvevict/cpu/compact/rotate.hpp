@@ -31,7 +31,7 @@ template <class Element>
 template <class Executor, cache_view Cache>
 status rotate_keys(const cpu<Executor>& on, const Cache& cache, const rope& embedding, const position_view& from,
                    const position_view& to) {
-  using element = element_of<decltype(cache.keys())>;
+  using element = element_of<std::remove_cvref_t<decltype(cache.keys())>>;
   static_assert(std::is_same_v<element, float> || std::is_same_v<element, half> || std::is_same_v<element, bfloat16>,
                 "kvevict: rotate_keys writes keys of float, kvevict::half or kvevict::bfloat16");
   if (const status s = check(cache); !s.ok()) return s;

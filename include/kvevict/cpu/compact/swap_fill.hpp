@@ -35,6 +35,16 @@ void fill_holes(const token_order& order, const row_id& row, index_t length, con
   for (index_t k = 0; k < m; ++k) order(row, k) = order(row, retained[k]);
 }
 
+/// A side array moves with the entries; what follows a row as a whole is in token order and stays so.
+template <class Side>
+void swap_side(const Side& side, const row_id& row, index_t from, index_t to) {
+  if constexpr (requires { side.move(row, from, to); }) side.move(row, from, to);
+}
+template <class Side>
+void end_side(const Side& side, const row_id& row, const span<const index_t>& retained) {
+  if constexpr (requires { side.retain(row, retained); }) side.retain(row, retained);
+}
+
 }  // namespace detail
 
 /// Compacts every row with the fewest moves: retained entries from the back fill the holes of the front
@@ -53,17 +63,11 @@ status swap_fill(const cpu<Executor>& on, const Cache& cache, const token_order&
   if (const status s = detail::check_sides(sides...); !s.ok()) return s;
   on.how.run(kept.rows(), [&](index_t r, index_t) {
     const row_id row = shape.row(r);
-    const auto follow = [&](const auto& side, index_t from, index_t to) {
-      if constexpr (!requires { side.retain(row, kept[r]); }) side.move(row, from, to);
-    };
     detail::fill_holes(order, row, cache.length(row), kept[r], [&](index_t from, index_t to) {
       detail::copy_slot(cache, cache, row, from, to);
-      (follow(sides, from, to), ...);
+      (detail::swap_side(sides, row, from, to), ...);
     });
-    const auto retain = [&](const auto& side) {
-      if constexpr (requires { side.retain(row, kept[r]); }) side.retain(row, kept[r]);
-    };
-    (retain(sides), ...);
+    (detail::end_side(sides, row, kept[r]), ...);
   });
   return {};
 }
