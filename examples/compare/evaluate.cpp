@@ -15,6 +15,16 @@ struct sums {
 
 }  // namespace
 
+std::vector<std::vector<int>> layer_run::at(int step, int prompt) const {
+  const eviction* last = &evictions.front();
+  for (const eviction& e : evictions)
+    if (e.after <= step) last = &e;
+  std::vector<std::vector<int>> cached = last->retained;
+  for (auto& head : cached)
+    for (int t = last->after; t < step; ++t) head.push_back(prompt + t);
+  return cached;
+}
+
 void evaluate(const layer_capture& c, int future, const std::vector<layer_run*>& runs) {
   const int group = c.query_heads / c.kv_heads, prompt = c.length - future, rows = future;
   std::vector<std::vector<sums>> by_head(static_cast<std::size_t>(c.query_heads), std::vector<sums>(runs.size()));
@@ -35,14 +45,22 @@ void evaluate(const layer_capture& c, int future, const std::vector<layer_run*>&
       weights.row(i).tail(c.length - visible).setZero();
     }
     const matrix output = weights * values;
-    const matrix recent = weights.rightCols(rows) * values.bottomRows(rows);  // the future tokens are always there
     for (std::size_t r = 0; r < runs.size(); ++r) {
-      matrix kept_output = recent;
-      Eigen::VectorXf mass = weights.rightCols(rows).rowwise().sum();
-      const std::vector<int>& slots = runs[r]->retained[static_cast<std::size_t>(kv)];
-      const matrix retained = weights(Eigen::all, slots);
-      kept_output.noalias() += retained * matrix(values(slots, Eigen::all));
-      mass += retained.rowwise().sum();
+      // Between two evictions the rows see what the first left, and the tokens that came since.
+      matrix kept_output(rows, c.value_dim);
+      Eigen::VectorXf mass(rows);
+      const std::vector<eviction>& evictions = runs[r]->evictions;
+      for (std::size_t e = 0; e < evictions.size(); ++e) {
+        const int first = evictions[e].after,
+                  count = (e + 1 < evictions.size() ? evictions[e + 1].after : rows) - first;
+        if (count < 1) continue;
+        const std::vector<int>& slots = evictions[e].retained[static_cast<std::size_t>(kv)];
+        const matrix retained = weights.middleRows(first, count)(Eigen::all, slots);
+        const auto since = weights.block(first, prompt + first, count, count);
+        kept_output.middleRows(first, count) =
+            retained * matrix(values(slots, Eigen::all)) + since * values.middleRows(prompt + first, count);
+        mass.segment(first, count) = retained.rowwise().sum() + since.rowwise().sum();
+      }
       const matrix difference = mass.cwiseInverse().asDiagonal() * kept_output - output;
       by_head[static_cast<std::size_t>(h)][r] = {mass.cast<double>().sum(), difference.cast<double>().squaredNorm(),
                                                  output.cast<double>().squaredNorm(),

@@ -63,7 +63,7 @@ int main(int argc, char** argv) try {
   std::string file, budget_text = "25%";
   std::vector<std::string> specs;
   std::vector<int> layer_list;
-  int future = 0;
+  int future = 0, every = 0;
   std::string selection_path, json_path, pictures_path;
   app.add_option("FILE", file, "safetensors capture: layers.L.queries, .keys, .values (see examples/capture)")
       ->required();
@@ -73,7 +73,10 @@ int main(int argc, char** argv) try {
   app.add_option("--budget", budget_text, "slots kept per row, or a share such as 25% (default)");
   app.add_option("--layers", layer_list, "layers to run, for instance 0,7 (default: all in the file)")->delimiter(',');
   app.add_option("--future", future, "the last M tokens come after eviction and test it (default 0)");
-  app.add_option("--selection", selection_path, "write the retained slots: {SPEC: {LAYER: [[slots of head 0], ...]}}");
+  auto* decode = app.add_option(
+      "--decode", every, "append the future tokens one by one and evict rows that hold W slots above the budget");
+  app.add_option("--selection", selection_path,
+                 "write the retained slots: {SPEC: {LAYER: [[slots of head 0], ...]}}; after --decode, positions");
   app.add_option("--json", json_path, "write the figures of the table");
   app.add_option("--pictures", pictures_path, "draw pictures and index.html into this folder");
   try {
@@ -89,6 +92,9 @@ int main(int argc, char** argv) try {
   kvevict::amount budget;
   if (!kvevict::parse_amount(budget_text, budget) || budget == kvevict::amount{})
     return refuse("--budget: '" + budget_text + "' is neither a number of slots above 0 nor a share such as 25%");
+  if (decode->count() > 0 && every < 1)
+    return refuse("--decode: " + std::to_string(every) + " slots above the budget; pass at least 1");
+  if (every > 0 && future < 1) return refuse("--decode: there is no token to decode; pass --future M");
   const bool chosen = !specs.empty();
   if (!chosen) specs = all_policies();
   for (const std::string& spec : specs)
@@ -96,7 +102,7 @@ int main(int argc, char** argv) try {
       return refuse("--policy " + spec + ": " + problem);
 
   const capture_file captures(file);
-  comparison c{.file = file, .layers = layers_to_run(captures, layer_list), .future = future};
+  comparison c{.file = file, .layers = layers_to_run(captures, layer_list), .future = future, .every = every};
   for (const std::string& spec : specs) c.runs.push_back({.spec = spec, .budget = budget});
   const bool sweep = !pictures_path.empty() && future > 0;
   if (sweep)
@@ -126,7 +132,7 @@ int main(int argc, char** argv) try {
       for (auto* group : {&c.runs, &c.sweep})
         for (policy_run& run : *group) {
           shown.step("layer " + std::to_string(layer) + ": " + run.spec);
-          run_policy(capture, future, index, depth, run);
+          run_policy(capture, {future, every, index, depth}, run);
           if (run.problem.empty()) ran.push_back(&run.layers.back());
         }
       shown.step("layer " + std::to_string(layer) + ": judging by the future");

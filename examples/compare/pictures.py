@@ -23,7 +23,7 @@ def short(spec):
 
 def retained(results, selection, layers):
     """Which positions each policy keeps: a row per kv_head, a block per policy, a panel per layer."""
-    length = results["length"]
+    length = results["length"] + (results["future"] if results["decode"] else 0)
     specs = [p["policy"] for p in results["policies"] if p["policy"] in selection]
     bins = min(length, 700)
     of_slot = np.arange(length) * bins // length
@@ -86,6 +86,37 @@ def budgets(results):
     return figure
 
 
+def memory(results):
+    """Memory held while the future tokens come, all layers: whole, and the budgets closer."""
+    mib = results["entry_bytes"] / 2**20
+    steps = np.arange(results["future"] + 1)
+    curves = {}  # policies whose memory is the same share a line
+    for p in (p for p in results["policies"] if "problem" not in p):
+        held = np.zeros(2 * len(steps))  # before and after the eviction of each step
+        for layer in p["layers"]:
+            heads = len(layer["retained_slots"])
+            slots, since, events = results["length"] * heads, 0, {e["after"]: e["slots_left"] for e in layer["evictions"]}
+            for t in steps:
+                held[2 * t] += slots + heads * (t - since)
+                if t in events:
+                    slots, since = events[t], t
+                held[2 * t + 1] += slots + heads * (t - since)
+        curves.setdefault(tuple(held * mib), []).append(short(p["policy"]))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    closer = [c[1:] for c, names in curves.items() if names != ["full"]] or [c[1:] for c in curves]
+    for axis in axes:
+        for i, (curve, names) in enumerate(curves.items()):
+            label = ", ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+            axis.plot(np.repeat(steps, 2), curve, color=COLORS[2 * i % 20], linewidth=1.4, label=label)
+        axis.set(xlabel="tokens after the prompt", ylabel="keys and values held, MiB")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylim(0, None)
+    low, high = min(map(min, closer)), max(map(max, closer))
+    axes[1].set(ylim=(low - 0.3 * (high - low) - 1e-9, high + 0.3 * (high - low) + 1e-9), title="the evicted ones, closer")
+    axes[0].legend(frameon=False, loc="center right")
+    return figure
+
+
 def times(results):
     """Time of each stage, beside a plain copy of the same cache."""
     ran = [p for p in results["policies"] if "problem" not in p][::-1]
@@ -140,6 +171,10 @@ def main():
                       "one text and one model, so a difference of a few per cent says little.", error(results)))
     drawn.append(("budgets", "Slots per head", "Uniform budgets, PyramidKV's layer schedule, Ada-KV's heads.",
                   budgets(results)))
+    if results["decode"]:
+        drawn.append(("memory", "Memory over time", "From the whole prompt to the budget; then one token at a time, evicted "
+                      f"at {results['decode']} slots above the budget. Policies that hold the same amount share a line.",
+                      memory(results)))
     drawn.append(("times", "Time per stage", "One run each, all cores; the line is a plain copy of the same keys and "
                   "values.", times(results)))
 

@@ -13,7 +13,7 @@ namespace {
 /// What a row of the table says, over all layers of a run.
 struct totals {
   double retained = 0, kept = 0, mass = 0, error = 0, distance = 0, bound = 0;
-  double score = 0, select = 0, compact = 0, copy = 0, freed = 0;
+  double score = 0, select = 0, compact = 0, copy = 0, decode = 0, freed = 0;
 };
 
 totals total(const comparison& c, const policy_run& run) {
@@ -28,8 +28,10 @@ totals total(const comparison& c, const policy_run& run) {
     t.select += layer.select_seconds;
     t.compact += layer.compact_seconds;
     t.copy += layer.copy_seconds;
+    t.decode += layer.decode_seconds;
   }
-  const double slots = static_cast<double>(c.length) * c.kv_heads, layers = static_cast<double>(run.layers.size());
+  const double slots = static_cast<double>(c.length + (c.every > 0 ? c.future : 0)) * c.kv_heads,
+               layers = static_cast<double>(run.layers.size());
   t.kept = t.retained / slots;
   t.freed = (slots - t.retained) * c.entry_bytes;
   for (double* mean : {&t.mass, &t.error, &t.distance, &t.bound}) *mean /= layers;
@@ -47,6 +49,7 @@ nlohmann::json run_json(const comparison& c, const policy_run& run) {
   out["kept"] = t.kept;
   out["bytes_freed"] = t.freed;
   out["seconds"] = {{"score", t.score}, {"select", t.select}, {"compact", t.compact}, {"copy", t.copy}};
+  if (c.every > 0) out["seconds"]["decode_step"] = t.decode / c.future;
   if (c.future > 0) {
     out["attention_mass_kept"] = t.mass;
     out["output_error"] = t.error;
@@ -61,6 +64,12 @@ nlohmann::json run_json(const comparison& c, const policy_run& run) {
       layer["output_error"] = run.layers[i].error;
       layer["output_distance"] = run.layers[i].distance;
       layer["output_bound"] = run.layers[i].bound;
+    }
+    // Slots of all heads: those left by each eviction; every token since adds one per head.
+    for (const eviction& e : run.layers[i].evictions) {
+      std::size_t left = 0;
+      for (const auto& head : e.retained) left += head.size();
+      layer["evictions"].push_back({{"after", e.after}, {"slots_left", left}});
     }
     out["layers"].push_back(layer);
   }
@@ -79,8 +88,8 @@ void print_table(const comparison& c) {
   std::size_t width = 6;
   for (const policy_run& run : c.runs) width = std::max(width, run.spec.size());
   const int w = static_cast<int>(width);
-  std::printf("%-*s %6s %8s %8s %9s %9s %9s %9s %9s %9s\n", w, "policy", "kept", "mass", "error", "L1", "bound",
-              "score ms", "select ms", "compact ms", "freed MiB");
+  std::printf("%-*s %6s %8s %8s %9s %9s %9s %9s %10s %9s%s\n", w, "policy", "kept", "mass", "error", "L1", "bound",
+              "score ms", "select ms", "compact ms", "freed MiB", c.every > 0 ? "   step us" : "");
   for (const policy_run& run : c.runs) {
     if (!run.problem.empty()) {
       std::printf("%-*s   not run: %s\n", w, run.spec.c_str(), run.problem.c_str());
@@ -92,7 +101,9 @@ void print_table(const comparison& c) {
       std::printf("%7.2f%% %8.4f %9.3f %9.3f ", 100 * t.mass, t.error, t.distance, t.bound);
     else
       std::printf("%8s %8s %9s %9s ", "-", "-", "-", "-");
-    std::printf("%9.2f %9.3f %10.3f %9.2f\n", 1e3 * t.score, 1e3 * t.select, 1e3 * t.compact, t.freed / (1 << 20));
+    std::printf("%9.2f %9.3f %10.3f %9.2f", 1e3 * t.score, 1e3 * t.select, 1e3 * t.compact, t.freed / (1 << 20));
+    if (c.every > 0) std::printf(" %9.1f", 1e6 * t.decode / c.future);
+    std::printf("\n");
   }
   std::printf("\n%zu layer%s of %s, %d slots per head before eviction%s\n", c.layers.size(),
               c.layers.size() == 1 ? "" : "s", c.file.c_str(), c.length,
@@ -103,6 +114,12 @@ void print_table(const comparison& c) {
         "error  relative error of their attention output; L1 its mean distance; bound what Ada-KV's theorem 3.1 "
         "allows\n",
         c.future);
+  if (c.every > 0)
+    std::printf(
+        "decode the %d tokens come one by one, rows are evicted at %d slots above their budget; kept and freed count "
+        "all "
+        "tokens,\n       step is appending, observing and evicting one token, over all layers\n",
+        c.future, c.every);
   std::printf("times  milliseconds over all layers; a plain copy of the same keys and values takes %.3f ms\n", [&] {
     for (const policy_run& run : c.runs)
       if (run.problem.empty()) return 1e3 * total(c, run).copy;
@@ -121,7 +138,8 @@ nlohmann::json selection_json(const comparison& c) {
 }
 
 nlohmann::json results_json(const comparison& c) {
-  nlohmann::json out{{"file", c.file}, {"layers", c.layers}, {"future", c.future}, {"length", c.length}};
+  nlohmann::json out{{"file", c.file},     {"layers", c.layers},     {"future", c.future},          {"decode", c.every},
+                     {"length", c.length}, {"kv_heads", c.kv_heads}, {"entry_bytes", c.entry_bytes}};
   out["policies"] = out["sweep"] = nlohmann::json::array();
   for (const policy_run& run : c.runs) out["policies"].push_back(run_json(c, run));
   for (const policy_run& run : c.sweep) out["sweep"].push_back(run_json(c, run));

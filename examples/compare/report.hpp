@@ -13,6 +13,7 @@ struct comparison {
   std::string file;
   std::vector<int> layers;
   int future = 0;
+  int every = 0;           ///< decode: evicted whenever a row holds so many slots above its budget; 0: prompt only
   int length = 0;          ///< slots before eviction
   int kv_heads = 0;        ///< of all layers
   double entry_bytes = 0;  ///< of a slot of one kv_head, in the file's element type, averaged over the layers
@@ -23,7 +24,7 @@ struct comparison {
 /// The table, on standard output.
 void print_table(const comparison& c);
 
-/// {"SPEC": {"LAYER": [[retained slots of kv_head 0, ascending], ...]}}
+/// {"SPEC": {"LAYER": [[retained slots of kv_head 0, ascending], ...]}}; after decode, the positions held at its end.
 nlohmann::json selection_json(const comparison& c);
 
 /// Everything that the table and the pictures show.

@@ -11,7 +11,7 @@
 #include "runs.hpp"
 
 /// One policy on one layer, stage by stage. A template over every policy that `compare` knows takes long to compile, so
-/// two translation units share the work: run_plain.cpp and run_adaptive.cpp.
+/// translation units share the work: run_plain.cpp and run_adaptive.cpp, and two more for decode.
 
 /// The best of three rounds, because the first ones pay for pages and threads; a long stage runs once.
 template <class F>
@@ -29,15 +29,15 @@ double seconds(const F& f) {
 
 /// Fills `result`; the status says what is wrong with the policy on this layer.
 template <class Policy>
-kvevict::status run(const Policy& policy, const layer_capture& c, int future, int index, int depth, layer_run& result) {
+kvevict::status run(const Policy& policy, const layer_capture& c, const task& what, layer_run& result) {
   using namespace kvevict;
   const cpu on{openmp{}};
-  const index_t length = c.length - future;
-  const cache_shape shape{1, 1, c.kv_heads, index, depth};
+  const index_t length = c.length - what.future;
+  const cache_shape shape{1, 1, c.kv_heads, what.index, what.depth};
   const cache whole{shape, length, entries{c.keys.data(), hnd(1, c.kv_heads, c.length, c.dim), c.dim},
                     entries{c.values.data(), hnd(1, c.kv_heads, c.length, c.value_dim), c.value_dim}};
   const inputs in{whole, query_view{entries{c.queries.data(), hnd(1, c.query_heads, c.rows, c.dim), c.dim},
-                                    c.query_heads, greatest(0, c.rows - future)}};
+                                    c.query_heads, greatest(0, c.rows - what.future)}};
 
   std::vector<offset_t> offsets(static_cast<std::size_t>(c.kv_heads) + 1);
   std::vector<index_t> slots(static_cast<std::size_t>(selection_capacity(policy, in)));
@@ -77,17 +77,18 @@ kvevict::status run(const Policy& policy, const layer_capture& c, int future, in
     std::memcpy(copy.data() + c.keys.size(), c.values.data(), c.values.size() * sizeof(float));
   });
   for (index_t h = 0; h < c.kv_heads; ++h) result.retained.emplace_back(kept[h].begin(), kept[h].end());
+  result.evictions.push_back({0, result.retained});
   return s;
 }
 
 /// Runs the policy of run.spec if it is of this kind: with head-wise budgets, or without.
 template <bool Adaptive>
-void run_kind(const layer_capture& capture, int future, int index, int depth, policy_run& of) {
+void run_kind(const layer_capture& capture, const task& what, policy_run& of) {
   std::string problem;
   const std::string wrong_spec = kvevict::visit_policy(of.spec, of.budget, [&](const auto& policy) {
     if constexpr (Adaptive == requires { policy.base; }) {
       layer_run result;
-      const kvevict::status s = run(policy, capture, future, index, depth, result);
+      const kvevict::status s = run(policy, capture, what, result);
       if (s.ok()) {
         of.layers.push_back(std::move(result));
       } else {

@@ -7,17 +7,36 @@
 
 #include "capture_file.hpp"
 
+/// What is asked of every policy on a layer.
+struct task {
+  int future = 0;  ///< the last tokens, which come after the prompt
+  int every = 0;   ///< decode: evict whenever a row holds so many slots above its budget; 0: evict the prompt only
+  int index = 0;   ///< of the layer among the `depth` layers of its file; PyramidKV's schedule needs that
+  int depth = 1;
+};
+
+/// What stayed at one time: positions per kv_head, ascending.
+struct eviction {
+  int after = 0;  ///< future tokens appended before
+  std::vector<std::vector<int>> retained{};
+};
+
 /// What one policy did to one layer, and how good that was.
 struct layer_run {
-  std::vector<std::vector<int>> retained;  ///< [kv_head][...], ascending
+  std::vector<eviction> evictions{};       ///< of the prompt, then along decode
+  std::vector<std::vector<int>> retained;  ///< at the end: [kv_head][...], ascending positions
   double score_seconds = 0, select_seconds = 0, compact_seconds = 0;
-  double copy_seconds = 0;  ///< a plain copy of the same keys and values
+  double copy_seconds = 0;    ///< a plain copy of the same keys and values
+  double decode_seconds = 0;  ///< all steps of decode: append, observe, evict, compact
 
   // Over the future rows; see evaluate().
   double mass = 0;      ///< share of the attention weights of everything that falls on what is kept
   double error = 0;     ///< ||o' - o|| / ||o||
   double distance = 0;  ///< mean over rows of ||o' - o||_1
   double bound = 0;     ///< Ada-KV's bound on `distance`
+
+  /// Positions that are cached when `step` future tokens have been appended after a prompt of that length.
+  [[nodiscard]] std::vector<std::vector<int>> at(int step, int prompt) const;
 };
 
 struct policy_run {
@@ -30,15 +49,18 @@ struct policy_run {
 /// Checks a spec without running it: nothing, or what is wrong.
 std::string check_spec(const std::string& spec);
 
-/// Scores, selects and compacts the first `length - future` slots of a layer, which is the `index`-th of `depth`
-/// layers in its file (PyramidKV's schedule needs that). Sets run.problem or appends to run.layers.
-void run_policy(const layer_capture& capture, int future, int index, int depth, policy_run& run);
+/// Scores, selects and compacts the prompt of a layer, and decodes the rest if the task says so. Sets run.problem or
+/// appends to run.layers.
+void run_policy(const layer_capture& capture, const task& what, policy_run& run);
 
-/// The same for a policy that is known to have head-wise budgets; run_policy calls it.
-void run_adaptive_policy(const layer_capture& capture, int future, int index, int depth, policy_run& run);
+// Parts of it, in translation units of their own because every policy is compiled in each.
+void run_adaptive_policy(const layer_capture& capture, const task& what, policy_run& run);
+void decode_plain_policy(const layer_capture& capture, const task& what, policy_run& run);
+void decode_adaptive_policy(const layer_capture& capture, const task& what, policy_run& run);
 
-/// Judges all runs of one layer by the last `future` tokens: attention over the retained slots and the future tokens
-/// against attention over everything. With a = the weights over everything and kept = retained or future,
+/// Judges all runs of one layer by the last `future` tokens: attention over what is cached when each of them comes
+/// (what stayed and the tokens since) against attention over everything. With a = the weights over everything and
+/// kept = what is cached,
 ///
 ///     mass   mean over rows and query_heads of  sum over kept of a
 ///     o'     the kept weights, renormalised, times the values

@@ -83,6 +83,50 @@ def best(scores, budget, sinks, recent):
     return sorted(safe | set(order[:budget - len(safe)]))
 
 
+def decoded(tensors, layer, policy, prompt, budget, every):
+    """Positions held at the end, per kv_head: a plain loop over the tokens after the prompt."""
+    queries, keys = tensors[f"layers.{layer}.queries"], tensors[f"layers.{layer}.keys"]
+    heads, length, group = len(keys), len(keys[0]), len(queries) // len(keys)
+    cached = [list(range(prompt)) for _ in keys]
+    sums = [columns(tensors, layer, h, prompt, prompt) for h in range(heads)]
+    step_gain = lambda seen: math.sqrt(2 * math.log(seen / budget)) if seen > budget else 0.0
+
+    def row(head, position, gain=1.0):
+        """What the query at a position gives to the cached slots up to it, sum over the group."""
+        held = [keys[head][p] for p in cached[head]]
+        visible = sum(p <= position for p in cached[head])
+        parts = [attention_row(queries[q][position], held, visible, gain) if visible else [0.0] * len(held)
+                 for q in range(head * group, head * group + group)]
+        return [sum(column) for column in zip(*parts)]
+
+    def evict(seen):
+        window = lambda head, gain: [sum(c) for c in zip(*(row(head, p, gain(p + 1)) for p in range(seen - 6, seen)))]
+        chosen = []
+        for head in range(heads):
+            if policy == "streaming_llm":
+                chosen.append(best(cached[head], budget, 4, 0))
+            elif policy == "h2o":
+                chosen.append(best(sums[head], budget, 0, budget // 2))
+            elif policy == "tova":
+                chosen.append(best([sum(c) for c in zip(*(row(h, seen - 1) for h in range(heads)))], budget, 0, 1))
+            elif policy.startswith("snapkv"):
+                chosen.append(best(window(head, lambda seen: 1.0), budget, 0, 6))
+            else:
+                chosen.append(best(window(head, step_gain), budget, 0, 6))
+        for head, slots in enumerate(chosen):
+            cached[head] = [cached[head][s] for s in slots]
+            sums[head] = [sums[head][s] for s in slots]
+
+    evict(prompt)
+    for position in range(prompt, length):
+        for head in range(heads):
+            cached[head].append(position)
+            sums[head] = [a + b for a, b in zip(sums[head] + [0.0], row(head, position))]
+        if len(cached[0]) >= budget + every:
+            evict(position + 1)
+    return cached
+
+
 class Compare(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -149,6 +193,38 @@ class Compare(unittest.TestCase):
             for spec, slots in expect.items():
                 self.assertEqual(kept[spec]["7"][head], slots, spec)
 
+    def test_decode_of_plain_loops(self):
+        specs = ["streaming_llm", "h2o", "tova", "snapkv:window=6,pool=none", "ahakv:window=6,prior=off"]
+        for every in (1, 3, 5):
+            kept = self.selection(self.file, "--budget", 16, "--future", 14, "--decode", every,
+                                  *(x for s in specs for x in ("--policy", s)))
+            for spec in specs:
+                for layer in (0, 7):
+                    self.assertEqual(kept[spec][str(layer)], decoded(self.tensors, layer, spec, 34, 16, every),
+                                     (spec, layer, every))
+
+    def test_decode_of_every_policy(self):
+        specs = [p + name + (":window=6" if name in WINDOWED else "") for name in NAMES for p in ("", "ada_")]
+        arguments = [x for s in specs for x in ("--policy", s)]
+        out = str(pathlib.Path(self.folder.name) / "figures.json")
+        kept = self.selection(self.file, "--budget", "50%", "--future", 8, "--decode", 2, "--json", out, *arguments)
+        for spec in specs:
+            heads = [head for layer in kept[spec].values() for head in layer]
+            self.assertEqual(sum(map(len, heads)), 4 * (48 if "full" in spec else 20), spec)
+            for head in heads:
+                self.assertEqual(head, sorted(set(head)), spec)
+                self.assertTrue(all(0 <= position < 48 for position in head), spec)
+        runs = {run["policy"]: run for run in json.loads(pathlib.Path(out).read_text())["policies"]}
+        events = runs["h2o"]["layers"][0]["evictions"]
+        self.assertEqual([e["after"] for e in events], [0, 2, 4, 6, 8])
+        self.assertEqual({e["slots_left"] for e in events}, {40})
+        self.assertEqual([e["after"] for e in runs["full"]["layers"][0]["evictions"]], [0])
+        self.assertEqual(runs["full"]["attention_mass_kept"], 1)
+        # An eviction interval that is never reached: the prompt alone is evicted, and judged as without --decode.
+        late = self.run_compare(self.file, "--budget", 16, "--future", 8, "--decode", 9, "--policy", "knorm").stdout
+        once = self.run_compare(self.file, "--budget", 16, "--future", 8, "--policy", "knorm").stdout
+        self.assertEqual(late.splitlines()[1].split()[2:6], once.splitlines()[1].split()[2:6])
+
     def test_half_precision_and_rows_of_the_end_only(self):
         policies = ["--policy", "snapkv:window=6", "--policy", "ada_ahakv:window=6", "--budget", "16"]
         full = self.selection(self.file, *policies)
@@ -203,7 +279,7 @@ class Compare(unittest.TestCase):
 
     def test_help_names_every_flag(self):
         text = self.run_compare("--help").stdout
-        for flag in ("--policy", "--budget", "--layers", "--future", "--selection", "--json", "--pictures"):
+        for flag in ("--policy", "--budget", "--layers", "--future", "--decode", "--selection", "--json", "--pictures"):
             self.assertIn(flag, text)
 
     def test_mistakes_on_the_command_line(self):
@@ -219,6 +295,8 @@ class Compare(unittest.TestCase):
         self.refused(self.file, "--layers", "3", says=["3", "0, 7"])
         self.refused(self.file, "--future", "48", says=["--future", "48"])
         self.refused(self.file, "--future", "-1", says=["--future"])
+        self.refused(self.file, "--decode", "0", "--future", "8", says=["--decode", "at least 1"])
+        self.refused(self.file, "--decode", "4", says=["--decode", "--future"])
         done = self.run_compare(self.file, "--policy", "snapkv", "--budget", 16, code=2)
         self.assertIn("protected", done.stderr)
 
