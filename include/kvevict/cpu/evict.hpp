@@ -60,20 +60,25 @@ namespace detail {
 /// The parts of a workspace; one function, so that measuring and placing agree.
 struct select_memory {
   index_t* budgets;
-  std::uint32_t* histograms;
+  std::byte* row_memory;
+  offset_t row_memory_bytes;
   pool_lists pools;
   std::byte* pool_scratch;
   offset_t pool_scratch_bytes;
 
   template <class Policy>
-  static select_memory take(carver& from, const Policy& policy, index_t rows, index_t largest_pool, index_t workers) {
+  static select_memory take(carver& from, const Policy& policy, index_t rows, index_t longest, index_t largest_pool,
+                            index_t workers) {
     select_memory m{};
     m.budgets = from.take<index_t>(rows);
-    m.histograms = from.take<std::uint32_t>(static_cast<offset_t>(workers) * digit_values);
+    carver row;
+    row_scratch::take(row, longest);
+    m.row_memory_bytes = row.bytes();
+    m.row_memory = from.take<std::byte>(row.bytes() * workers);
     if constexpr (decltype(policy.rule())::joint) {
       m.pools = pool_lists::take(from, rows);
       carver one;
-      pool_scratch::take(one, largest_pool);
+      pool_scratch::take(one, largest_pool, longest);
       m.pool_scratch_bytes = one.bytes();
       m.pool_scratch = from.take<std::byte>(one.bytes() * workers);
     }
@@ -110,10 +115,18 @@ struct evict_memory {
     m.scores = from.take<float>(slots);
     const auto scorer = policy.scorer();
     m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
-    m.select = select_memory::take(from, policy, rows, largest_pool(shape, pools_of(in)), workers);
+    m.select = select_memory::take(from, policy, rows, longest_row(in), largest_pool(shape, pools_of(in)), workers);
     return m;
   }
 };
+
+/// The longest row of given scores; offsets that are wrong are refused by the call that reads them.
+[[nodiscard]] inline index_t longest_row(const ragged<const float>& scores) {
+  index_t longest = 0;
+  if (scores.offsets == nullptr) return 0;
+  for (index_t r = 0; r < scores.rows; ++r) longest = greatest(longest, scores.length(r));
+  return longest;
+}
 
 [[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
   if (memory.size() < needed)
@@ -140,15 +153,16 @@ struct evict_memory {
 /// Budgets, offsets, slots and receipts from scores; everything has been checked.
 template <class Executor, class Policy, class Plan>
 void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
-                const selection& out, const select_memory& memory) {
+                const selection& out, index_t longest, const select_memory& memory) {
   const auto rows = static_cast<index_t>(in.shape.rows());
   for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).alone();
-  if constexpr (decltype(policy.rule())::joint) share_budgets(on, policy.rule(), in, plan_of, memory.budgets, memory);
+  if constexpr (decltype(policy.rule())::joint)
+    share_budgets(on, policy.rule(), in, plan_of, memory.budgets, longest, memory);
   out.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
   select_rows(
       on, [&](index_t r) { return in.scores[r]; }, memory.budgets, [&](index_t r) { return plan_of(r).kept; }, out,
-      memory.histograms);
+      memory.row_memory, memory.row_memory_bytes, longest);
   if (!out.receipts.empty()) write_receipts(on, in, plan_of, out);
 }
 
@@ -208,10 +222,11 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),
-                                             on.how.workers());
+  const index_t longest = detail::longest_row(in.scores);
+  const auto m = detail::select_memory::take(place, policy, in.scores.rows, longest,
+                                             detail::largest_pool(in.shape, in.pools), on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
-  detail::run_select(on, policy, in, plan_of, out, m);
+  detail::run_select(on, policy, in, plan_of, out, longest, m);
   return {};
 }
 
@@ -219,8 +234,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
 template <class Executor, eviction_policy Policy>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
   carver count;
-  detail::select_memory::take(count, policy, in.scores.rows, detail::largest_pool(in.shape, in.pools),
-                              on.how.workers());
+  detail::select_memory::take(count, policy, in.scores.rows, detail::longest_row(in.scores),
+                              detail::largest_pool(in.shape, in.pools), on.how.workers());
   return count.bytes();
 }
 
@@ -250,7 +265,7 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
                      score_whole_rows);
   detail::run_select(
       on, policy, row_scores{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)},
-      [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); }, out, m.select);
+      [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); }, out, detail::longest_row(in), m.select);
   return {};
 }
 

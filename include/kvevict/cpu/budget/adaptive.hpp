@@ -10,14 +10,13 @@ namespace kvevict::detail {
 
 /// Scratch of one worker for pools of up to `rows` rows.
 struct pool_scratch {
-  std::uint32_t* histogram;
-  index_t* above;
+  search_scratch search;
   index_t* share;
   offset_t* remainder;
 
-  static pool_scratch take(carver& from, index_t rows) {
-    return {from.take<std::uint32_t>(static_cast<offset_t>(rows) * digit_values), from.take<index_t>(rows),
-            from.take<index_t>(rows), from.take<offset_t>(rows)};
+  static pool_scratch take(carver& from, index_t rows, index_t longest) {
+    const search_scratch search = search_scratch::take(from, rows, longest);
+    return {search, from.take<index_t>(rows), from.take<offset_t>(rows)};
   }
 };
 
@@ -53,13 +52,12 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
     return r.evictable(rule.kind == budget::safeguard::minimum ? greatest(0, least_budget - r.kept.count()) : 0);
   };
   if (total > 0) {
-    const threshold t = find_threshold(candidates_of, rows, total, scratch.histogram, scratch.above);
+    const threshold t = find_threshold(candidates_of, rows, total, scratch.search);
     offset_t ties = t.ties_to_take;
     for (index_t i = 0; i < rows; ++i) {  // rows in order: equal scores go to the smaller row
       const candidates c = candidates_of(i);
-      index_t reachable = scratch.above[i];
-      for (index_t s = 0; s < c.count; ++s) reachable += order_key(c.scores[s]) == t.key ? 1 : 0;
-      const index_t certain = greatest(c.floor, scratch.above[i]);
+      const index_t reachable = scratch.search.above[i] + scratch.search.equal[i];
+      const index_t certain = greatest(c.floor, scratch.search.above[i]);
       const offset_t extra = least(ties, greatest<offset_t>(0, reachable - certain));
       ties -= extra;
       scratch.share[i] = certain + static_cast<index_t>(extra);

@@ -60,13 +60,13 @@ struct pool_lists {
 /// budgets [rows]: the final ones.
 template <class Executor, class Rule, class Scores, class Plan, class Memory>
 void share_budgets(const cpu<Executor>& on, const Rule& rule, const Scores& in, const Plan& plan_of, index_t* budgets,
-                   const Memory& memory) {
+                   index_t longest, const Memory& memory) {
   const index_t pools = memory.pools.fill(in.shape, in.pools);
   const index_t most_rows = largest_pool(in.shape, in.pools);
   on.how.run(pools, [&](index_t pool, index_t worker) {
     const index_t* rows = memory.pools.row + memory.pools.first[pool];
     carver place(memory.pool_scratch + worker * memory.pool_scratch_bytes);
-    const pool_scratch scratch = pool_scratch::take(place, most_rows);
+    const pool_scratch scratch = pool_scratch::take(place, most_rows, longest);
     share_pool(
         rule, memory.pools.first[pool + 1] - memory.pools.first[pool],
         [&](index_t i) {

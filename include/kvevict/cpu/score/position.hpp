@@ -65,29 +65,28 @@ struct stage_kernel<score::random_share> {
   static status check(const score::random_share&, const Inputs& in, const score::row_context&) {
     return check_positions(in);
   }
-  static void plan(const score::random_share&, const scratch_extent&, carver& scratch) {
-    scratch.take<std::uint32_t>(digit_values);
+  static void plan(const score::random_share&, const scratch_extent& extent, carver& scratch) {
+    search_scratch::take(scratch, 1, extent.length);
   }
   template <class Inputs>
-  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row, const scratch_extent&,
-                  float* scores, carver scratch) {
-    std::uint32_t* histogram = scratch.take<std::uint32_t>(digit_values);
+  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row,
+                  const scratch_extent& extent, float* scores, carver scratch) {
     const index_t last = row.length - row.recent;
     const index_t free_budget = least(row.budget, row.length) - row.sinks - row.recent;
     const auto drawn = static_cast<index_t>(static_cast<offset_t>(millionths(s.share)) * free_budget / 1000000);
     const index_t certain = free_budget - drawn;
     if (drawn < 1) return;
 
-    index_t above = 0;
-    threshold t{.key = 0xffffffffu, .ties_to_take = 0};
+    threshold t{.key = highest_key, .ties_to_take = 0};
     if (certain > 0) {
       const candidates row_scores{scores + row.sinks, last - row.sinks, 0};
-      t = find_threshold([&](index_t) { return row_scores; }, 1, certain, histogram, &above);
+      t = find_threshold([&](index_t) { return row_scores; }, 1, certain,
+                         search_scratch::take(scratch, 1, extent.length));
     }
     const std::uint64_t stream = stream_of(in, row.row);
     const row_positions position = positions_of(in, row.row);
     for (index_t j = row.sinks; j < last; ++j) {
-      const std::uint32_t key = order_key(scores[j]);
+      const std::int32_t key = order_key(scores[j]);
       if (key > t.key || (key == t.key && t.ties_to_take-- > 0)) continue;
       const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
       scores[j] = std::log(u) * std::exp(-scores[j] / static_cast<float>(s.temperature));
