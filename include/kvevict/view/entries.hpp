@@ -82,6 +82,13 @@ concept entry_source = std::is_trivially_copyable_v<E> &&
 template <entry_source E>
 using element_of = std::remove_cvref_t<decltype(*std::declval<const E&>().at({}, 0, 0))>;
 
+/// Whether elements are read as what they are, and of that type: then memory may be read without the reader.
+template <class E, class Element>
+inline constexpr bool plain_elements = requires(const E& e) {
+  requires std::same_as<element_of<E>, Element>;
+  requires std::same_as<std::remove_cvref_t<decltype(e.reader)>, plain_reader>;
+};
+
 /// Whether the dims of every entry are adjacent in memory, as far as its layout says.
 template <entry_source E>
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool dense_dims(const E& entries) {

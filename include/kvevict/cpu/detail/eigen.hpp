@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <kvevict/core/types.hpp>
+#include <utility>
 
 /// The only file that names Eigen.
 ///
@@ -28,6 +29,27 @@ inline packet maximum(const packet& a, const packet& b) { return Eigen::internal
 inline packet exponential(const packet& a) { return Eigen::internal::pexp(a); }
 inline float sum(const packet& a) { return Eigen::internal::predux(a); }
 inline float largest(const packet& a) { return Eigen::internal::predux_max(a); }
+
+/// b, but NaN where a is.
+inline packet number_of(const packet& a, const packet& b) {
+  return Eigen::internal::pselect(Eigen::internal::pcmp_eq(a, a), b, a);
+}
+
+/// Sums of neighbours: (a0 + a1, a2 + a3, ..., b0 + b1, b2 + b3, ...). A packet is a vector type of the compiler, so
+/// that one builtin does for every instruction set.
+template <class Packet, std::size_t... I>
+Packet add_pairs(const Packet& a, const Packet& b, std::index_sequence<I...>) {
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+#else
+  constexpr std::size_t n = sizeof...(I);
+  float in[2 * n], out[n];
+  store(in, a);
+  store(in + n, b);
+  static_cast<void>(((out[I] = in[2 * I] + in[2 * I + 1]), ...));
+  return load(out);
+#endif
+}
 
 /// A float array as an Eigen expression, for loops that need no more.
 inline auto array(float* data, index_t count) { return Eigen::Map<Eigen::ArrayXf>(data, count); }

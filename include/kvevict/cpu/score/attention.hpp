@@ -84,12 +84,20 @@ struct source_kernel<score::attention<Gain, Weight>> {
       sum_given(s, in, row, window, columns, column_stride);
     } else {
       const column_scratch buffers = column_scratch::take(scratch, extent, s.window);
-      const row_chunk step = chunk_size(window, row.group_size);
-      for (index_t first = row.seen - window; first < row.seen; first += step.last)
-        for (index_t head = 0; head < row.group_size; head += step.heads)
-          add_columns(s, in, row,
-                      {first, least(first + step.last, row.seen), head, least(step.heads, row.group_size - head)},
-                      columns, column_stride, buffers);
+      const auto add_all = [&]<class Steps>(Steps) {
+        const row_chunk step = chunk_size(window, row.group_size);
+        for (index_t first = row.seen - window; first < row.seen; first += step.last)
+          for (index_t head = 0; head < row.group_size; head += step.heads)
+            add_columns<Steps>(
+                s, in, row, {first, least(first + step.last, row.seen), head, least(step.heads, row.group_size - head)},
+                columns, column_stride, buffers);
+      };
+      const auto& keys = in.cache.keys();
+      const auto& queries = in.template get<input_kind::queries>().entries;
+      if constexpr (bfloat16_steps::available && plain_elements<std::remove_cvref_t<decltype(keys)>, bfloat16> &&
+                    plain_elements<std::remove_cvref_t<decltype(queries)>, bfloat16>)
+        if (dense_dims(keys) && dense_dims(queries) && keys.dims() % 2 == 0) return add_all(bfloat16_steps{});
+      add_all(float_steps{});
     }
   }
 
