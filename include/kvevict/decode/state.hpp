@@ -17,9 +17,15 @@
 ///     compact    moves the state along with keys and values, as `side(states)`
 ///
 /// @code
-/// std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
-/// decode_state state{workspace_of(memory)};
-/// status s = start(policy, extent, state);
+/// sequence_extent extent{.shape = view.shape(), .capacity = capacity, .query_heads = query_heads, .head_dim =
+/// head_dim}; std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent))); decode_state
+/// state{workspace_of(memory)}; status s = start(policy, extent, state);
+///
+/// std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, state, in)));  // after each append:
+/// s = observe(cpu{}, policy, state, in, workspace_of(scratch));
+/// s = evict(cpu{}, policy, state, in, kept, workspace_of(scratch));  // when there is too little room
+/// s = compact_in_place(cpu{}, view, kept, side(state));
+/// retained_lengths(kept, lengths);
 /// @endcode
 ///
 /// What is remembered follows from the policy's scorer:
@@ -81,6 +87,12 @@ struct state_header {
   index_t seen;
 
   friend constexpr bool operator==(const state_header&, const state_header&) = default;
+
+  /// Whether the bytes can be a header at all; what else they may hold is compared with the call.
+  [[nodiscard]] constexpr bool plausible() const {
+    return magic == expected && layers >= 1 && kv_heads >= 1 && capacity >= 1 && group_size >= 1 && head_dim >= 0 &&
+           prompt_length >= 0 && window >= 0 && sums >= 0 && sums <= 1 && seen >= 0;
+  }
 };
 
 struct state_parts {
@@ -157,8 +169,7 @@ class decode_state {
     if (bytes_.data == nullptr) return {status_code::bad_pointer, "state", "the state is null"};
     if (reinterpret_cast<std::uintptr_t>(bytes_.data) % workspace_alignment != 0)
       return {status_code::small_output, "state", "a state must start at a multiple of 64 bytes"};
-    if (bytes_.size() < carver::round_up(sizeof(detail::state_header)) ||
-        parts().header->magic != detail::state_header::expected)
+    if (bytes_.size() < carver::round_up(sizeof(detail::state_header)) || !parts().header->plausible())
       return {status_code::bad_input, "state", "these bytes are not a state; call start first"};
     if (parts().header->feed != static_cast<index_t>(Feed))
       return {status_code::bad_input, "state", "the state was started to be fed otherwise: queries, or attention"};

@@ -9,6 +9,9 @@ namespace kvevict {
 
 /// Accumulated attention of all rows, as a mean over the rows that can see a slot, mean over the group: kvpress'
 /// ObservedAttention. Nothing is protected unless asked. `h2o` is the plain sum with recent slots.
+///
+/// Along decode: running sums that survive evictions, divided by the rows that saw the slot. Published for the
+/// prompt only.
 struct accumulated_attention {
   static constexpr const char* name = "accumulated_attention";
   amount budget = slots(1024);

@@ -10,6 +10,9 @@ namespace kvevict {
 ///
 /// Defaults of the authors' runs with GQA: floor 0.2, mixture. Differs from their code: totals are exact
 /// (budget/adaptive.hpp), and no head's scores are normalised before they compete.
+///
+/// Along decode: published for the prompt only. Here the heads share anew at each eviction: the pool keeps the sum of
+/// its nominal budgets, no head falls below what is protected, and a head that is short keeps all it has.
 template <eviction_policy Base>
 struct adakv {
   static constexpr const char* name = Base::name;  ///< printed with the prefix `ada_`

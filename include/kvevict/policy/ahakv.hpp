@@ -26,6 +26,9 @@ struct every_row {
 /// all tokens seen, gain 0 for rows with i <= budget (`gain_floor` raises it), prior pooled over 5 slots
 /// (score/gain.hpp, score/prior.hpp). The paper's ablation switches each part by its type: plain_gain, every_row,
 /// no_prior.
+///
+/// Along decode: as published: the last `window` queries over the keys then cached, i = all tokens seen, evicted ones
+/// included, back to the fixed budget. With every_row: running sums, each row with its own gain.
 template <class Gain = score::step_gain, class Accumulation = recent_rows, class Prior = score::value_prior>
 struct ahakv {
   static constexpr const char* name = "ahakv";

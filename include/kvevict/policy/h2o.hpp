@@ -12,6 +12,9 @@ namespace kvevict {
 /// Published default: half of the budget for each; `recent` is half, rounded down. Differs from the authors' code:
 /// groups are reduced by the mean (they have no GQA), sums are fp32 (theirs have the model's type), and the slot
 /// that their simulation hides for one step is not hidden (reference: modify_llama.py of FMInference/H2O).
+///
+/// Along decode: running sums per query_head that survive evictions; each row's softmax runs over the slots cached
+/// when it passes, and a new slot starts with what its own row gives it.
 struct h2o {
   static constexpr const char* name = "h2o";
   amount budget = slots(1024);

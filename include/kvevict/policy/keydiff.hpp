@@ -9,6 +9,8 @@ namespace kvevict {
 /// Keys least like the average key stay (KeyDiff, arXiv 2504.15364; kvpress KeyDiff).
 /// Nothing is protected unless asked. The paper evicts in blocks during prefill; here, as in kvpress, once over the
 /// whole row.
+///
+/// Along decode: the average runs over the keys then cached.
 struct keydiff {
   static constexpr const char* name = "keydiff";
   amount budget = slots(1024);

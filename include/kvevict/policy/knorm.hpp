@@ -9,6 +9,8 @@ namespace kvevict {
 /// Keys of smallest norm stay (Devoto et al., arXiv 2406.11430; kvpress Knorm).
 /// Nothing is protected unless asked. The authors skip the first two layers; here, as in kvpress, every layer is
 /// treated alike.
+///
+/// Along decode: the same rule at each eviction.
 struct knorm {
   static constexpr const char* name = "knorm";
   amount budget = slots(1024);

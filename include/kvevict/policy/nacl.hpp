@@ -13,6 +13,9 @@ namespace kvevict {
 ///
 /// The proxies are kept. Chosen here, because the paper's settings depend on the task: window 32, a quarter drawn
 /// by chance, temperature 1. Groups are reduced by the mean; draws differ by head, layer and sequence.
+///
+/// Along decode: the proxies are the last `window` queries, the draw is made anew at each eviction by the scores of the
+/// moment; a token's chance number never changes.
 struct nacl {
   static constexpr const char* name = "nacl";
   amount budget = slots(1024);

@@ -16,6 +16,9 @@ namespace kvevict {
 ///     rule()         a budget::rule
 ///     protection()   a protect
 ///
+/// The same value serves a prompt, its pieces and decode: `evict` alone (cpu/evict.hpp), or with a state per sequence
+/// that `observe` keeps up (decode/state.hpp).
+///
 /// Policies are plain aggregates: options by name, comparable, storable, usable in a signature. An engine's own is
 /// any type with these three members:
 ///

@@ -9,6 +9,9 @@ namespace kvevict {
 /// PyramidKV (arXiv 2406.02069): SnapKV's scores with budgets that fall with depth (budget/pyramid.hpp).
 ///
 /// Defaults of the authors' runs: window 8, maximum pooling of width 7, beta 20.
+///
+/// Along decode: published for the prompt only. Here the window slides as SnapKV's; the layer budgets stay those of the
+/// prompt (`sequence_extent::prompt_length`).
 template <class Pool = score::max_pool>
 struct pyramidkv {
   static constexpr const char* name = "pyramidkv";

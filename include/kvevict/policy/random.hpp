@@ -7,6 +7,8 @@
 namespace kvevict {
 
 /// Keeps slots by chance: what a policy that knows nothing achieves. The same on every backend and run.
+///
+/// Along decode: a token's number never changes, so a token that stayed is evicted only by better ones.
 struct random {
   static constexpr const char* name = "random";
   amount budget = slots(1024);

@@ -13,6 +13,9 @@ namespace kvevict {
 /// Published defaults: window 32, maximum pooling of width 7 (the paper's runs). kvpress: window 64, average of 5.
 /// Differs from the authors' code, which has no GQA: the group is reduced by the mean before pooling (Ada-KV's
 /// order; with average pooling the order does not matter). The mean over rows instead of their sum changes no order.
+///
+/// Along decode: published for the prompt only. Here the window slides: at an eviction the last `window` queries attend
+/// to the keys then cached, and pooling runs over neighbours in the cache.
 template <class Pool = score::max_pool>
 struct snapkv {
   static constexpr const char* name = "snapkv";

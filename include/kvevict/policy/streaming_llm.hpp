@@ -10,6 +10,8 @@ namespace kvevict {
 ///
 /// Published default: 4 sinks. Differs from the authors' code in one respect: keys stay as the cache holds them, at
 /// their original positions; the authors cache keys before RoPE and rotate by cache index.
+///
+/// Along decode: the same, by position.
 struct streaming_llm {
   static constexpr const char* name = "streaming_llm";
   amount budget = slots(1024);

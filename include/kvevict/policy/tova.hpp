@@ -9,6 +9,8 @@ namespace kvevict {
 
 /// TOVA (arXiv 2401.06104): attention of the newest row, mean over all query_heads of the layer, so all kv_heads
 /// keep the same slots. The newest slot is kept, as in kvpress; the authors do not force it.
+///
+/// Along decode: the newest row over the slots then cached, as published.
 struct tova {
   static constexpr const char* name = "tova";
   amount budget = slots(1024);
