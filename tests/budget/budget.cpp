@@ -135,6 +135,38 @@ TEST_CASE("Ada-KV: random pools against the oracle, ties and NaN included") {
   }
 }
 
+TEST_CASE("Ada-KV: long rows, heads on very different scales, rows shorter than their share, floors that bind") {
+  std::mt19937 g(6);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < 120; ++round) {
+    const auto rows = 2 + g() % 7;
+    const index_t sinks = index_t(g() % 3), recent = index_t(g() % 30);
+    const index_t budget = sinks + recent + 1 + index_t(g() % 700);
+    std::vector<oracle::pool_row> pool(rows);
+    std::vector<std::vector<float>> scores;
+    for (std::size_t r = 0; r < rows; ++r) {
+      oracle::pool_row& row = pool[r];
+      const bool shorter = g() % 4 == 0;
+      row.scores.resize(std::size_t(sinks + recent) + (shorter ? g() % 300 : 400 + g() % 4000));
+      if (row.scores.empty()) row.scores.resize(1);
+      for (float& x : row.scores)
+        x = round % 3 == 0   ? std::exp(3 * normal(g) - float(r))
+            : round % 3 == 1 ? float(g() % 50) + float(r % 2) * 20
+                             : normal(g) + 3 * float(r);
+      row.nominal = budget;
+      row.sinks = sinks;
+      row.recent = recent;
+      scores.push_back(row.scores);
+    }
+    const double floor = double(g() % 11) / 10.0;
+    for (const auto kind : {budget::safeguard::mixture, budget::safeguard::minimum}) {
+      CAPTURE(round);
+      CHECK(budgets(scores, budget::adaptive{budget::uniform{slots(budget)}, floor, kind},
+                    protect{sinks, slots(recent)}) == oracle::adaptive(pool, floor, kind));
+    }
+  }
+}
+
 TEST_CASE("Ada-KV: pools of the caller's choice; without them the kv_heads of a sequence share") {
   std::vector<std::vector<float>> s{{9, 9, 9, 9}, {1, 1, 1, 1}, {8, 8, 8, 8}, {2, 2, 2, 2}};
   const budget::adaptive rule{budget::uniform{slots(2)}, 0.0};

@@ -187,6 +187,7 @@ void every_policy_over_every_view() {
     check_view(policy, c, host::in_flat(c), expected, scores);
     check_view(policy, c, host::in_pages(c, host::page_order::nhd), expected, scores);
     check_view(policy, c, host::in_pages(c, host::page_order::hnd), expected, scores);
+    check_view(policy, c, host::in_pages(c, host::page_order::per_layer), expected, scores);
     check_view(policy, c, host::in_pages(c, host::page_order::per_row), expected, scores);
     check_view(policy, c, host::in_any_order<E>(c), expected, scores);
     check_view(policy, c, engine::instance<E>(c), expected, scores);

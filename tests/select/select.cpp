@@ -61,6 +61,65 @@ TEST_CASE("selection: random rows against a full sort") {
   }
 }
 
+namespace {
+
+/// Long rows, of kinds that a sample judges well, badly, or not at all.
+std::vector<float> long_row(int kind, index_t n, std::mt19937& g) {
+  std::normal_distribution<float> normal;
+  std::vector<float> s(static_cast<std::size_t>(n));
+  for (index_t j = 0; j < n; ++j) {
+    float& x = s[std::size_t(j)];
+    const auto chance = float(g() % 1000);
+    switch (kind) {
+      case 0:
+        x = std::exp(3 * normal(g) - 12);
+        break;  // as attention gives them
+      case 1:
+        x = float(j);
+        break;  // ascending
+      case 2:
+        x = -float(j);
+        break;  // descending
+      case 3:
+        x = 1;
+        break;  // all equal
+      case 4:
+        x = chance < 990 ? 0.0F : chance;
+        break;  // most equal
+      case 5:
+        x = std::bit_cast<float>(std::uint32_t(g()));
+        break;  // any bits
+      case 6:
+        x = j % 16 == 0 ? 5 + normal(g) : normal(g);
+        break;  // in step with a sample
+      case 7:
+        x = j % 32 < 16 ? std::numeric_limits<float>::quiet_NaN() : chance;
+        break;
+      case 8:
+        x = j < n / 50 ? 100 + normal(g) : normal(g);
+        break;  // the best at one end
+      default:
+        x = 1 + float(g() % 3) * 1.2e-7F;
+        break;  // neighbours in the last bit
+    }
+  }
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("selection: long rows, whatever their distribution, against a full sort") {
+  std::mt19937 g(12);
+  for (int round = 0; round < 400; ++round) {
+    const index_t n = 400 + index_t(g() % 9000), sinks = index_t(g() % 5), recent = index_t(g() % 40);
+    const std::vector<float> s = long_row(round % 10, n, g);
+    const index_t most = n - sinks - recent;
+    const index_t budget = sinks + recent + (round % 3 == 0 ? index_t(g() % 20) : index_t(g() % unsigned(most)));
+    CAPTURE(round);
+    CHECK(pick(s, std::max(1, budget), sinks, recent) == oracle::select(s, std::max(1, budget), sinks, recent));
+  }
+}
+
 TEST_CASE("receipts: kept, evicted, bytes, threshold and score share") {
   row_receipt r;
   pick({4, 1, 3, 2}, 2, 0, 0, &r);

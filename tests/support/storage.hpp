@@ -200,15 +200,16 @@ struct in_any_order {
   [[nodiscard]] auto cache() { return kvevict::in_token_order(physical(), order()); }
 };
 
-enum class page_order { nhd, hnd, per_row };
+enum class page_order { nhd, hnd, per_layer, per_row };
 template <class E>
 auto in_pages(const content<E>& c, page_order order, index_t block_size = 5) {
   const auto& s = c.shape;
   const index_t blocks = (c.most + block_size - 1) / block_size;
-  const bool own = order == page_order::per_row;
-  const index_t tables = own ? index_t(s.rows()) : s.seqs, pool = tables * blocks + 2;
-  const offset_t entries = offset_t{pool} * block_size * (own ? 1 : s.layers * s.kv_heads);
+  const bool own = order == page_order::per_row, by_layer = order == page_order::per_layer;
+  const index_t tables = own ? index_t(s.rows()) : by_layer ? s.layers * s.seqs : s.seqs, pool = tables * blocks + 2;
+  const offset_t entries = offset_t{pool} * block_size * (own ? 1 : by_layer ? s.kv_heads : s.layers * s.kv_heads);
   stored<E, kvevict::paged, kvevict::paged> out{own                        ? "paged per row"
+                                                : by_layer                 ? "paged per layer"
                                                 : order == page_order::nhd ? "paged nhd"
                                                                            : "paged hnd",
                                                 s,
@@ -224,6 +225,7 @@ auto in_pages(const content<E>& c, page_order order, index_t block_size = 5) {
   const auto layout = [&](index_t dims) {
     const index_t* table = out.table.data();
     if (own) return kvevict::paged_per_row(table, blocks, block_size, dims);
+    if (by_layer) return kvevict::paged_per_layer(table, blocks, block_size, s.kv_heads, dims, s.seqs);
     return order == page_order::nhd ? kvevict::paged_nhd(table, blocks, block_size, s.kv_heads, dims, pool)
                                     : kvevict::paged_hnd(table, blocks, block_size, s.kv_heads, dims, pool);
   };
