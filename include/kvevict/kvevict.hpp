@@ -11,6 +11,7 @@
 #include <kvevict/view/flat.hpp>
 #include <kvevict/view/inputs.hpp>
 #include <kvevict/view/paged.hpp>
+#include <kvevict/view/ranks.hpp>
 #include <kvevict/view/reordered.hpp>
 #include <kvevict/view/strided.hpp>
 

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstdint>
-#include <kvevict/core/workspace.hpp>
-#include <kvevict/cpu/budget/share.hpp>
-#include <kvevict/cpu/score/score.hpp>
+#include <kvevict/cpu/detail/memory.hpp>
 #include <kvevict/cpu/select/receipt.hpp>
-#include <kvevict/cpu/select/select.hpp>
 
 /// The entry points on the CPU: score, select, and both in one.
 ///
@@ -17,10 +13,10 @@ namespace kvevict {
 namespace detail {
 
 /// Slots that a selection needs: what every row keeps alone, or what every pool keeps together. Pools of the caller's
-/// own are measured as one.
+/// own are measured as one; what other ranks leave to this one is at most all that it has.
 template <class Policy, class Plan>
 [[nodiscard]] offset_t slots_needed(const Policy& policy, const cache_shape& shape, const budget_pool_view& pools,
-                                    const Plan& plan_of) {
+                                    bool across_ranks, const Plan& plan_of) {
   constexpr bool joint = decltype(policy.rule())::joint;
   const auto rows = static_cast<index_t>(shape.rows());
   const index_t step = !joint ? 1 : pools.pool_of_row != nullptr ? rows : shape.kv_heads;
@@ -32,7 +28,7 @@ template <class Policy, class Plan>
       nominal += plan.nominal;
       length += plan.length;
     }
-    slots += least(nominal, length);
+    slots += joint && across_ranks ? length : least(nominal, length);
   }
   return slots;
 }
@@ -43,7 +39,7 @@ template <class Policy, class Plan>
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] offset_t selection_capacity(const Policy& policy, const Inputs& in) {
   const cache_shape shape = in.cache.shape();
-  return detail::slots_needed(policy, shape, detail::pools_of(in),
+  return detail::slots_needed(policy, shape, detail::pools_of(in), Inputs::template has<input_kind::ranks>,
                               [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); });
 }
 
@@ -57,107 +53,20 @@ struct row_scores {
 
 namespace detail {
 
-/// The parts of a workspace; one function, so that measuring and placing agree.
-struct select_memory {
-  index_t* budgets;
-  std::byte* row_memory;
-  offset_t row_memory_bytes;
-  pool_lists pools;
-  std::byte* pool_scratch;
-  offset_t pool_scratch_bytes;
-
-  template <class Policy>
-  static select_memory take(carver& from, const Policy& policy, index_t rows, index_t longest, index_t largest_pool,
-                            index_t workers) {
-    select_memory m{};
-    m.budgets = from.take<index_t>(rows);
-    carver row;
-    row_scratch::take(row, longest);
-    m.row_memory_bytes = row.bytes();
-    m.row_memory = from.take<std::byte>(row.bytes() * workers);
-    if constexpr (decltype(policy.rule())::joint) {
-      m.pools = pool_lists::take(from, rows);
-      carver one;
-      pool_scratch::take(one, largest_pool, longest);
-      m.pool_scratch_bytes = one.bytes();
-      m.pool_scratch = from.take<std::byte>(one.bytes() * workers);
-    }
-    return m;
-  }
-};
-
-struct score_memory {
-  std::byte* scratch;
-  offset_t scratch_bytes;
-
-  template <class Scorer>
-  static score_memory take(carver& from, const Scorer& scorer, const scratch_extent& extent, index_t workers) {
-    carver one;
-    kernel_for<Scorer>::plan(scorer, extent, one);
-    return {from.take<std::byte>(one.bytes() * workers), one.bytes()};
-  }
-};
-
-struct evict_memory {
-  offset_t* offsets;
-  float* scores;
-  score_memory score;
-  select_memory select;
-
-  template <class Policy, class Inputs>
-  static evict_memory take(carver& from, const Policy& policy, const Inputs& in, index_t workers) {
-    const cache_shape shape = in.cache.shape();
-    const auto rows = static_cast<index_t>(shape.rows());
-    offset_t slots = 0;
-    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));
-    evict_memory m{};
-    m.offsets = from.take<offset_t>(rows + 1);
-    m.scores = from.take<float>(slots);
-    const auto scorer = policy.scorer();
-    m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
-    m.select = select_memory::take(from, policy, rows, longest_row(in), largest_pool(shape, pools_of(in)), workers);
-    return m;
-  }
-};
-
-/// The longest row of given scores; offsets that are wrong are refused by the call that reads them.
-[[nodiscard]] inline index_t longest_row(const ragged<const float>& scores) {
-  index_t longest = 0;
-  if (scores.offsets == nullptr) return 0;
-  for (index_t r = 0; r < scores.rows; ++r) longest = greatest(longest, scores.length(r));
-  return longest;
-}
-
-[[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
-  if (memory.size() < needed)
-    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
-  if (needed > 0 && memory.data == nullptr)
-    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
-  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
-    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
-  return {};
-}
-
-[[nodiscard]] inline status check_selection(const selection& out, offset_t rows, offset_t slots) {
-  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
-  if (out.offsets.size() != rows + 1)
-    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
-  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
-  if (out.slots.size() < slots)
-    return {status_code::small_output, "slots", "the selection has less room than selection_capacity", slots};
-  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
-    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
-  return {};
-}
-
-/// Budgets, offsets, slots and receipts from scores; everything has been checked.
+/// Budgets of all rows, where those of a pool share them.
 template <class Executor, class Policy, class Plan>
-void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
-                const selection& out, index_t longest, const select_memory& memory) {
-  const auto rows = static_cast<index_t>(in.shape.rows());
-  for (index_t r = 0; r < rows; ++r) memory.budgets[r] = plan_of(r).alone();
+void run_budgets(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
+                 index_t longest, const select_memory& memory) {
+  for (index_t r = 0; r < in.shape.rows(); ++r) memory.budgets[r] = plan_of(r).alone();
   if constexpr (decltype(policy.rule())::joint)
     share_budgets(on, policy.rule(), in, plan_of, memory.budgets, longest, memory);
+}
+
+/// Offsets, slots and receipts from scores and budgets; everything has been checked.
+template <class Executor, class Plan>
+void run_select(const cpu<Executor>& on, const row_scores& in, const Plan& plan_of, const selection& out,
+                index_t longest, const select_memory& memory) {
+  const auto rows = static_cast<index_t>(in.shape.rows());
   out.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
   select_rows(
@@ -219,14 +128,15 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
     const auto plan = plan_of(r);
     if (const status s = detail::check(plan); !s.ok()) return s;
   }
-  const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, plan_of);
+  const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, false, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
   const index_t longest = detail::longest_row(in.scores);
   const auto m = detail::select_memory::take(place, policy, in.scores.rows, longest,
                                              detail::largest_pool(in.shape, in.pools), on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
-  detail::run_select(on, policy, in, plan_of, out, longest, m);
+  detail::run_budgets(on, policy, in, plan_of, longest, m);
+  detail::run_select(on, in, plan_of, out, longest, m);
   return {};
 }
 
@@ -240,32 +150,53 @@ template <class Executor, eviction_policy Policy>
 }
 
 /// Scores and selects: which slots of each row stay (select/selection.hpp). Reads the cache, changes only `out` and
-/// the workspace; `compact` then makes the memory match.
+/// the workspace; a compaction then makes the memory match. With a `rank_view` among the inputs, all ranks call it
+/// together (view/ranks.hpp).
 template <class Executor, eviction_policy Policy, class Inputs>
 status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, const selection& out,
              const workspace& memory) {
-  if (const status s = check(policy); !s.ok()) return s;
-  if (const status s = check_inputs(in); !s.ok()) return s;
-  const budget_pool_view pools = detail::pools_of(in);
+  constexpr bool joint = decltype(policy.rule())::joint, across = Inputs::template has<input_kind::ranks>;
   const cache_shape shape = in.cache.shape();
-  if (const status s = detail::check_pools(shape, pools); !s.ok()) return s;
-  // Rows that share a budget compete by their scores, also those whose own nominal budget covers them.
-  constexpr bool score_whole_rows = decltype(policy.rule())::joint;
-  if (const status s = detail::check_rows(policy, in, score_whole_rows); !s.ok()) return s;
-  if (const status s = detail::check_selection(out, shape.rows(), selection_capacity(policy, in)); !s.ok()) return s;
-  carver place(memory.data);
-  const auto m = detail::evict_memory::take(place, policy, in, on.how.workers());
-  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+  const budget_pool_view pools = detail::pools_of(in);
+  detail::evict_memory m{};
+  const status mine = [&]() -> status {
+    if (const status s = check(policy); !s.ok()) return s;
+    if (const status s = check_inputs(in); !s.ok()) return s;
+    if (const status s = detail::check_pools(shape, pools); !s.ok()) return s;
+    if constexpr (across)
+      if (const status s = detail::check_ranks<Policy>(in); !s.ok()) return s;
+    // Rows that share a budget compete by their scores, also those whose own nominal budget covers them.
+    if (const status s = detail::check_rows(policy, in, joint); !s.ok()) return s;
+    if (const status s = detail::check_selection(out, shape.rows(), selection_capacity(policy, in)); !s.ok()) return s;
+    carver place(memory.data);
+    m = detail::evict_memory::take(place, policy, in, on.how.workers());
+    return detail::check_workspace(memory, place.bytes());
+  }();
+  if constexpr (across) {
+    if (const status s = detail::agree(in.template get<input_kind::ranks>(), mine); !s.ok()) return s;
+  } else {
+    if (!mine.ok()) return mine;
+  }
 
   const auto rows = static_cast<index_t>(shape.rows());
   m.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) m.offsets[r + 1] = m.offsets[r] + in.cache.length(shape.row(r));
   detail::run_scorer(on, policy, in, ragged<float>{m.scores, m.offsets, rows},
-                     detail::extent_of(in, detail::longest_row(in)), m.score.scratch, m.score.scratch_bytes,
-                     score_whole_rows);
-  detail::run_select(
-      on, policy, row_scores{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)},
-      [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); }, out, detail::longest_row(in), m.select);
+                     detail::extent_of(in, detail::longest_row(in)), m.score.scratch, m.score.scratch_bytes, joint);
+  const row_scores scored{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)};
+  const auto plan_of = [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); };
+  if constexpr (across && joint) {
+    const auto row = [&](index_t r) {
+      const detail::row_plan plan = plan_of(r);
+      return detail::pool_row{scored.scores[r], plan.kept, plan.nominal};
+    };
+    if (!detail::share_across(on, policy.rule(), shape, in.template get<input_kind::ranks>(), row, m.select.budgets,
+                              m.ranks))
+      return {status_code::bad_input, "ranks", "an all-reduce failed"};
+  } else {
+    detail::run_budgets(on, policy, scored, plan_of, detail::longest_row(in), m.select);
+  }
+  detail::run_select(on, scored, plan_of, out, detail::longest_row(in), m.select);
   return {};
 }
 

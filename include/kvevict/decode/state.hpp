@@ -17,9 +17,12 @@
 ///     compact    moves the state along with keys and values, as `side(states)`
 ///
 /// @code
-/// sequence_extent extent{.shape = view.shape(), .capacity = capacity, .query_heads = query_heads, .head_dim =
-/// head_dim}; std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent))); decode_state
-/// state{workspace_of(memory)}; status s = start(policy, extent, state);
+/// sequence_extent extent{.shape = view.shape(), .capacity = capacity};
+/// extent.query_heads = query_heads;
+/// extent.head_dim = head_dim;
+/// std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
+/// decode_state state{workspace_of(memory)};
+/// status s = start(policy, extent, state);
 ///
 /// std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, state, in)));  // after each append:
 /// s = observe(cpu{}, policy, state, in, workspace_of(scratch));

@@ -10,7 +10,7 @@
 namespace kvevict {
 
 /// What may be passed beside the cache; a scorer names the ones it needs in its type.
-enum class input_kind { queries, log_sum_exp, attention, attention_sums, value_norms, positions, budget_pools };
+enum class input_kind { queries, log_sum_exp, attention, attention_sums, value_norms, positions, budget_pools, ranks };
 
 /// Post-RoPE queries, [layers][seqs][query_heads][rows][head_dim] in any layout (its `head` is a query_head, its
 /// `slot` a row). Rows are the last `rows` positions of each sequence: row i sees length - rows + i + 1 slots, or,

@@ -33,56 +33,72 @@ struct pool_row {
   }
 };
 
-/// Final budgets of the rows of one pool (budget/adaptive.hpp): `row(i)` is a pool_row, `budget(i)` a reference to
-/// its result.
+/// What the split of a pool needs to know of a row: counts only, so that they can come from anywhere.
+struct pool_counts {
+  index_t above = 0;  ///< evictable scores above the joint threshold
+  index_t equal = 0;  ///< and equal to it
+  index_t floor = 0;  ///< least of them that stay
+  index_t free_budget = 0;
+  index_t room = 0;
+};
+
+/// Candidates of a row with the floor that the safeguard gives it.
+template <class Base>
+[[nodiscard]] candidates candidates_of(const budget::adaptive<Base>& rule, const pool_row& r) {
+  const auto floor = static_cast<index_t>(static_cast<offset_t>(millionths(rule.floor)) * r.nominal / 1000000);
+  return r.evictable(rule.kind == budget::safeguard::minimum ? greatest(0, floor - r.kept.count()) : 0);
+}
+
+/// Splits the free budget `total` of a pool (budget/adaptive.hpp): share[i] evictable slots for row i.
+template <class Base, class Counts>
+void split_pool(const budget::adaptive<Base>& rule, index_t rows, offset_t total, const Counts& of, index_t* share,
+                offset_t* remainder) {
+  offset_t ties = total;
+  for (index_t i = 0; i < rows; ++i) ties -= greatest(of(i).floor, of(i).above);
+  for (index_t i = 0; i < rows; ++i) {  // rows in order: equal scores go to the smaller row
+    const pool_counts c = of(i);
+    const index_t certain = greatest(c.floor, c.above);
+    const offset_t extra = least(ties, greatest<offset_t>(0, c.above + c.equal - certain));
+    ties -= extra;
+    share[i] = certain + static_cast<index_t>(extra);
+  }
+  if (rule.kind != budget::safeguard::mixture) return;
+
+  offset_t left = total;
+  for (index_t i = 0; i < rows; ++i) {
+    const offset_t mixed = budget::mixture_millionths(share[i], of(i).free_budget, millionths(rule.floor));
+    const offset_t whole = least<offset_t>(mixed / 1000000, of(i).room);
+    share[i] = static_cast<index_t>(whole);
+    remainder[i] = mixed % 1000000;
+    left -= whole;
+  }
+  for (; left > 0; --left) {  // largest remainder first, equal ones to the smaller row; a full row gets no more
+    index_t largest = -1;
+    for (index_t i = 0; i < rows; ++i)
+      if (share[i] < of(i).room && (largest < 0 || remainder[i] > remainder[largest])) largest = i;
+    ++share[largest];
+    remainder[largest] -= 1000000;
+  }
+}
+
+/// Final budgets of the rows of one pool: `row(i)` is a pool_row, `budget(i)` a reference to its result.
 template <class Base, class Row, class Budget>
 void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
                 const pool_scratch& scratch) {
-  const std::int32_t floor = millionths(rule.floor);
   offset_t total = 0, room = 0;
   for (index_t i = 0; i < rows; ++i) {
     total += row(i).free_budget();
     room += row(i).room();
   }
   total = least(total, room);
-
-  const auto candidates_of = [&](index_t i) {
-    const pool_row r = row(i);
-    const auto least_budget = static_cast<index_t>(static_cast<offset_t>(floor) * r.nominal / 1000000);
-    return r.evictable(rule.kind == budget::safeguard::minimum ? greatest(0, least_budget - r.kept.count()) : 0);
-  };
+  for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
   if (total > 0) {
-    const threshold t = find_threshold(candidates_of, rows, total, scratch.search);
-    offset_t ties = t.ties_to_take;
-    for (index_t i = 0; i < rows; ++i) {  // rows in order: equal scores go to the smaller row
-      const candidates c = candidates_of(i);
-      const index_t reachable = scratch.search.above[i] + scratch.search.equal[i];
-      const index_t certain = greatest(c.floor, scratch.search.above[i]);
-      const offset_t extra = least(ties, greatest<offset_t>(0, reachable - certain));
-      ties -= extra;
-      scratch.share[i] = certain + static_cast<index_t>(extra);
-    }
-  } else {
-    for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
-  }
-
-  if (rule.kind == budget::safeguard::mixture) {
-    offset_t left = total;
-    for (index_t i = 0; i < rows; ++i) {
-      const offset_t mixed = budget::mixture_millionths(scratch.share[i], row(i).free_budget(), floor);
-      const offset_t whole = least<offset_t>(mixed / 1000000, row(i).room());
-      scratch.share[i] = static_cast<index_t>(whole);
-      scratch.remainder[i] = mixed % 1000000;
-      left -= whole;
-    }
-    for (; left > 0; --left) {  // largest remainder first, equal ones to the smaller row; a full row gets no more
-      index_t largest = -1;
-      for (index_t i = 0; i < rows; ++i)
-        if (scratch.share[i] < row(i).room() && (largest < 0 || scratch.remainder[i] > scratch.remainder[largest]))
-          largest = i;
-      ++scratch.share[largest];
-      scratch.remainder[largest] -= 1000000;
-    }
+    find_threshold([&](index_t i) { return candidates_of(rule, row(i)); }, rows, total, scratch.search);
+    const auto counts = [&](index_t i) {
+      return pool_counts{scratch.search.above[i], scratch.search.equal[i], candidates_of(rule, row(i)).floor,
+                         row(i).free_budget(), row(i).room()};
+    };
+    split_pool(rule, rows, total, counts, scratch.share, scratch.remainder);
   }
   for (index_t i = 0; i < rows; ++i) budget(i) = row(i).kept.count() + scratch.share[i];
 }

@@ -117,7 +117,7 @@ template <class Inputs, row_feed Feed>
 template <class Inputs, row_feed Feed>
 [[nodiscard]] auto eviction_inputs(const Inputs& in, const decode_states<Feed>& states) {
   constexpr auto wanted = [](input_kind kind) {
-    return kind == input_kind::value_norms || kind == input_kind::budget_pools;
+    return kind == input_kind::value_norms || kind == input_kind::budget_pools || kind == input_kind::ranks;
   };
   const state_header& h = *states[0].parts().header;
   return inputs_with(in, wanted, state_rows<Feed>{{states}, h.kv_heads * h.group_size}, state_positions<Feed>{states},

@@ -108,7 +108,7 @@ inline packet exp2(const packet& x) {
     return p;
   };
 #if defined(__AVX512F__)  // has both steps as instructions
-  const packet n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const packet n = nearest(x);
   return _mm512_scalef_ps(power(subtract(x, n)), n);
 #else
   // Adding 1.5 * 2^23 rounds to n and leaves it in the low bits, which become the exponent.

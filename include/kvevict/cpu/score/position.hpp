@@ -15,6 +15,8 @@ std::uint64_t stream_of(const Inputs& in, row_id row) {
   if constexpr (Inputs::template has<input_kind::positions>)
     if constexpr (requires { in.template get<input_kind::positions>().sequence(row); })
       row.seq = in.template get<input_kind::positions>().sequence(row);
+  if constexpr (Inputs::template has<input_kind::ranks>)
+    row.kv_head += in.template get<input_kind::ranks>().first_kv_head;
   return score::row_stream(in.cache.shape(), row);
 }
 

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <kvevict/core/workspace.hpp>
+#include <kvevict/cpu/budget/across_ranks.hpp>
+#include <kvevict/cpu/budget/share.hpp>
+#include <kvevict/cpu/score/score.hpp>
+#include <kvevict/cpu/select/select.hpp>
+
+/// How an eviction divides its workspace, and the checks of what it writes to.
+namespace kvevict::detail {
+
+/// The parts of a workspace; one function, so that measuring and placing agree.
+struct select_memory {
+  index_t* budgets;
+  std::byte* row_memory;
+  offset_t row_memory_bytes;
+  pool_lists pools;
+  std::byte* pool_scratch;
+  offset_t pool_scratch_bytes;
+
+  template <class Policy>
+  static select_memory take(carver& from, const Policy& policy, index_t rows, index_t longest, index_t largest_pool,
+                            index_t workers) {
+    select_memory m{};
+    m.budgets = from.take<index_t>(rows);
+    carver row;
+    row_scratch::take(row, longest);
+    m.row_memory_bytes = row.bytes();
+    m.row_memory = from.take<std::byte>(row.bytes() * workers);
+    if constexpr (decltype(policy.rule())::joint) {
+      m.pools = pool_lists::take(from, rows);
+      carver one;
+      pool_scratch::take(one, largest_pool, longest);
+      m.pool_scratch_bytes = one.bytes();
+      m.pool_scratch = from.take<std::byte>(one.bytes() * workers);
+    }
+    return m;
+  }
+};
+
+struct score_memory {
+  std::byte* scratch;
+  offset_t scratch_bytes;
+
+  template <class Scorer>
+  static score_memory take(carver& from, const Scorer& scorer, const scratch_extent& extent, index_t workers) {
+    carver one;
+    kernel_for<Scorer>::plan(scorer, extent, one);
+    return {from.take<std::byte>(one.bytes() * workers), one.bytes()};
+  }
+};
+
+struct evict_memory {
+  offset_t* offsets;
+  float* scores;
+  score_memory score;
+  select_memory select;
+  rank_scratch ranks;
+
+  template <class Policy, class Inputs>
+  static evict_memory take(carver& from, const Policy& policy, const Inputs& in, index_t workers) {
+    const cache_shape shape = in.cache.shape();
+    const auto rows = static_cast<index_t>(shape.rows());
+    offset_t slots = 0;
+    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));
+    evict_memory m{};
+    m.offsets = from.take<offset_t>(rows + 1);
+    m.scores = from.take<float>(slots);
+    const auto scorer = policy.scorer();
+    m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
+    m.select = select_memory::take(from, policy, rows, longest_row(in), largest_pool(shape, pools_of(in)), workers);
+    if constexpr (Inputs::template has<input_kind::ranks> && decltype(policy.rule())::joint)
+      m.ranks = rank_scratch::take(from, shape, greatest(0, in.template get<input_kind::ranks>().kv_heads));
+    return m;
+  }
+};
+
+/// The longest row of given scores; offsets that are wrong are refused by the call that reads them.
+[[nodiscard]] inline index_t longest_row(const ragged<const float>& scores) {
+  index_t longest = 0;
+  if (scores.offsets == nullptr) return 0;
+  for (index_t r = 0; r < scores.rows; ++r) longest = greatest(longest, scores.length(r));
+  return longest;
+}
+
+[[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
+  if (memory.size() < needed)
+    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
+  if (needed > 0 && memory.data == nullptr)
+    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
+    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
+  return {};
+}
+
+[[nodiscard]] inline status check_selection(const selection& out, offset_t rows, offset_t slots) {
+  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
+  if (out.offsets.size() != rows + 1)
+    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
+  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
+  if (out.slots.size() < slots)
+    return {status_code::small_output, "slots", "the selection has less room than selection_capacity", slots};
+  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
+    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
+  return {};
+}
+
+}  // namespace kvevict::detail
