@@ -88,6 +88,7 @@ struct state_header {
   std::uint64_t magic;
   index_t layers, kv_heads, capacity, group_size, head_dim, prompt_length, sequence, window, sums, feed;
   index_t seen;
+  index_t unused;  ///< fills the place of padding, so that equal states have equal bytes
 
   friend constexpr bool operator==(const state_header&, const state_header&) = default;
 
@@ -97,6 +98,8 @@ struct state_header {
            prompt_length >= 0 && window >= 0 && sums >= 0 && sums <= 1 && seen >= 0;
   }
 };
+
+static_assert(std::has_unique_object_representations_v<state_header>);
 
 struct state_parts {
   state_header* header = nullptr;
@@ -137,6 +140,7 @@ template <row_feed Feed, class Policy>
           m.window,
           m.sums,
           static_cast<index_t>(Feed),
+          0,
           0};
 }
 
