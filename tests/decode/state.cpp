@@ -277,6 +277,8 @@ TEST_CASE("bad states and bad calls are refused and nothing changes") {
   expect(changed([](auto& e) { e.capacity = 0; }), status_code::bad_shape, "capacity");
   expect(changed([](auto& e) { e.query_heads = 3; }), status_code::bad_shape, "query_heads");
   expect(changed([](auto& e) { e.prompt_length = -1; }), status_code::bad_shape, "prompt_length");
+  expect(changed([](auto& e) { e.shape.layers = e.shape.kv_heads = e.query_heads = e.capacity = 2147483647; }),
+         status_code::bad_shape, "extent");
   expect(start(snapkv<>{}, sequence_extent{.shape = {1, 1, 2}, .capacity = 32, .query_heads = 4}, state),
          status_code::bad_shape, "head_dim");
   expect(start(policy, extent, decode_state{workspace{}}), status_code::bad_pointer, "state");

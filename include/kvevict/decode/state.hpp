@@ -95,7 +95,12 @@ struct state_header {
   /// Whether the bytes can be a header at all; what else they may hold is compared with the call.
   [[nodiscard]] constexpr bool plausible() const {
     return magic == expected && layers >= 1 && kv_heads >= 1 && capacity >= 1 && group_size >= 1 && head_dim >= 0 &&
-           prompt_length >= 0 && window >= 0 && sums >= 0 && sums <= 1 && seen >= 0;
+           prompt_length >= 0 && window >= 0 && sums >= 0 && sums <= 1 && seen >= 0 && countable();
+  }
+  /// Whether the size of the state is a number of bytes.
+  [[nodiscard]] constexpr bool countable() const {
+    const double rows = static_cast<double>(layers) * kv_heads * group_size;
+    return rows * (static_cast<double>(capacity) + head_dim) * (1.0 + window) < 1e17;
   }
 };
 
@@ -176,20 +181,22 @@ class decode_state {
     if (bytes_.data == nullptr) return {status_code::bad_pointer, "state", "the state is null"};
     if (reinterpret_cast<std::uintptr_t>(bytes_.data) % workspace_alignment != 0)
       return {status_code::small_output, "state", "a state must start at a multiple of 64 bytes"};
-    if (bytes_.size() < carver::round_up(sizeof(detail::state_header)) || !parts().header->plausible())
+    if (bytes_.size() < carver::round_up(sizeof(detail::state_header)) || !header().plausible())
       return {status_code::bad_input, "state", "these bytes are not a state; call start first"};
-    if (parts().header->feed != static_cast<index_t>(Feed))
+    if (header().feed != static_cast<index_t>(Feed))
       return {status_code::bad_input, "state", "the state was started to be fed otherwise: queries, or attention"};
-    const offset_t needed = detail::state_bytes(*parts().header);
+    const offset_t needed = detail::state_bytes(header());
     if (bytes_.size() < needed) return {status_code::small_output, "state", "the state was cut short", needed};
     return {};
   }
 
   [[nodiscard]] const workspace& bytes() const { return bytes_; }
+  [[nodiscard]] const detail::state_header& header() const {
+    return *reinterpret_cast<const detail::state_header*>(bytes_.data);
+  }
   [[nodiscard]] detail::state_parts parts() const {
-    const auto* header = reinterpret_cast<const detail::state_header*>(bytes_.data);
     carver from(bytes_.data);
-    return detail::state_parts::take(from, *header);
+    return detail::state_parts::take(from, header());
   }
   /// Number of a row inside the state: layer * kv_heads + kv_head.
   [[nodiscard]] offset_t index(const row_id& row) const {
@@ -246,6 +253,8 @@ status start(const Policy& policy, const sequence_extent& e, const decode_state<
     return {status_code::bad_shape, "head_dim", "head_dim must be at least 1"};
   if (m.sums > 1)
     return {status_code::bad_option, "policy", "a state can accumulate all rows for one source of a scorer only"};
+  if (!detail::header_of<Feed>(policy, e).countable())
+    return {status_code::bad_shape, "extent", "the state of such a sequence has more bytes than can be counted"};
   if (state.bytes().data == nullptr) return {status_code::bad_pointer, "state", "the state is null"};
   const offset_t needed = state_bytes<Feed>(policy, e);
   if (state.bytes().size() < needed)
