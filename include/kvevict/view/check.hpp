@@ -81,6 +81,19 @@ template <cache_view Cache>
   return {};
 }
 
+namespace detail {
+
+/// Slots of the longest row.
+template <cache_view Cache>
+[[nodiscard]] constexpr index_t longest_row_of(const Cache& cache) {
+  const cache_shape shape = cache.shape();
+  index_t longest = 0;
+  for (index_t r = 0; r < shape.rows(); ++r) longest = greatest(longest, cache.length(shape.row(r)));
+  return longest;
+}
+
+}  // namespace detail
+
 /// query_heads per kv_head; 1 where no input has query_heads. 0 says that the heads do not divide.
 template <class Inputs>
 [[nodiscard]] constexpr index_t group_size(const Inputs& in) {

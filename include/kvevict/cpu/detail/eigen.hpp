@@ -26,10 +26,8 @@ inline packet multiply_add(const packet& a, const packet& b, const packet& c) {
   return Eigen::internal::pmadd(a, b, c);
 }
 inline packet maximum(const packet& a, const packet& b) { return Eigen::internal::pmax(a, b); }
-inline packet exponential(const packet& a) { return Eigen::internal::pexp(a); }
 inline packet nearest(const packet& a) { return Eigen::internal::print(a); }
 inline float sum(const packet& a) { return Eigen::internal::predux(a); }
-inline float largest(const packet& a) { return Eigen::internal::predux_max(a); }
 
 /// b, but NaN where a is.
 inline packet number_of(const packet& a, const packet& b) {

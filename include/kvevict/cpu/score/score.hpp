@@ -74,10 +74,7 @@ template <class Inputs>
 
 template <class Inputs>
 [[nodiscard]] index_t longest_row(const Inputs& in) {
-  const cache_shape shape = in.cache.shape();
-  index_t longest = 0;
-  for (index_t r = 0; r < shape.rows(); ++r) longest = greatest(longest, in.cache.length(shape.row(r)));
-  return longest;
+  return longest_row_of(in.cache);
 }
 
 template <class Policy, class Inputs>

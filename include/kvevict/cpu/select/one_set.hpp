@@ -39,13 +39,6 @@ inline void count_votes(const shared_rows& rows, index_t set, const selection& k
     for (const index_t slot : kept[rows.row(set, i)]) votes[slot] += 1.0F;
 }
 
-template <class Cache>
-[[nodiscard]] index_t longest_row_of(const Cache& cache) {
-  index_t longest = 0;
-  for (index_t r = 0; r < cache.shape().rows(); ++r) longest = greatest(longest, cache.length(cache.shape().row(r)));
-  return longest;
-}
-
 }  // namespace detail
 
 /// Bytes that `one_set` needs.
