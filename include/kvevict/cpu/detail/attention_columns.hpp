@@ -15,7 +15,7 @@ namespace kvevict::detail {
 
 /// Logits of one block of `count` keys. `ahead(j)` is called beside the tiles of key j.
 template <class Steps, class Ahead>
-void multiply_block(const typename Steps::lane* const* keys, index_t count, index_t dims, index_t rows,
+void multiply_block(const typename Steps::element* const* keys, index_t count, index_t dims, index_t rows,
                     const column_scratch& b, const Ahead& ahead) {
   const index_t tiles = (count + tile_keys - 1) / tile_keys, steps = dims / Steps::dims;
   for (index_t d = 0; d < steps; d += step_chunk)
@@ -125,7 +125,7 @@ template <class Steps, class Attention, class Inputs>
   if (last < 1) return;  // every slot that these rows saw has been evicted
   const index_t blocks = (last + block_keys - 1) / block_keys;
   float* columns = out + chunk.head * column_stride;
-  const typename Steps::lane* found[block_keys];
+  const typename Steps::element* found[block_keys];
 
   for (index_t block = 0; block < blocks; ++block) {
     const index_t slot = block * block_keys, count = least(block_keys, last - slot);

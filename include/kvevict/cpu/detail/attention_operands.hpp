@@ -67,6 +67,16 @@ struct column_scratch {
   }
 };
 
+/// One entry as floats, or as the bf16 that it is.
+template <class Entries>
+void load_entry(const Entries& from, const row_id& row, index_t slot, float* to) {
+  from.load(row, slot, to);
+}
+template <class Entries>
+void load_entry(const Entries& from, const row_id& row, index_t slot, bfloat16* to) {
+  for (index_t d = 0; d < from.dims(); ++d) to[d] = *from.at(row, slot, d);
+}
+
 /// Packs the queries of a chunk, and says for each row what it sees, weighs, and how its products are scaled.
 template <class Steps, class Attention, class Inputs>
 void pack_queries(const Attention& s, const Inputs& in, const score::row_context& row, const row_chunk& chunk,
@@ -94,11 +104,7 @@ void pack_queries(const Attention& s, const Inputs& in, const score::row_context
       for (index_t d = 0; d < steps; ++d) packed[d * width] = lane{};
       continue;
     }
-    if constexpr (Steps::dims == 1) {
-      queries.entries.load(at, query_row, to.room);
-    } else {
-      std::memcpy(to.room, queries.entries.at(at, query_row, 0), static_cast<std::size_t>(dims) * sizeof(bfloat16));
-    }
+    load_entry(queries.entries, at, query_row, reinterpret_cast<typename Steps::element*>(to.room));
     const lane* from = reinterpret_cast<const lane*>(to.room);
     for (index_t d = 0; d < steps; ++d) packed[d * width] = from[d];
     if constexpr (Inputs::template has<input_kind::log_sum_exp>) {
@@ -110,27 +116,25 @@ void pack_queries(const Attention& s, const Inputs& in, const score::row_context
 }
 
 /// Pointers to the keys first .. first + block_keys of a row; those from `length` on repeat the last one, and nothing
-/// reads what comes of them. Keys that are floats close together are read where they are, others converted first.
+/// reads what comes of them. Keys of the elements that the steps want, close together, are read where they are, others
+/// brought into that form first: the products, and so the bits of the scores, are those of the elements, not of the
+/// layout.
 template <class Steps, class Keys>
 void find_keys(const Keys& keys, const row_id& row, index_t first, index_t length, float* converted,
-               const typename Steps::lane** found) {
+               const typename Steps::element** found) {
+  using element = typename Steps::element;
   const index_t dims = keys.dims();
   for (index_t j = 0; j < block_keys; ++j) {
     const index_t slot = least(first + j, length - 1);
-    if constexpr (Steps::dims == 2) {
-      found[j] = reinterpret_cast<const typename Steps::lane*>(keys.at(row, slot, 0));
-      continue;
-    } else if constexpr (plain_elements<Keys, float>) {
+    if constexpr (plain_elements<Keys, element>) {
       if (dense_dims(keys)) {
         found[j] = keys.at(row, slot, 0);
         continue;
       }
     }
-    if constexpr (Steps::dims == 1) {
-      float* to = converted + static_cast<offset_t>(j) * dims;
-      if (first + j < length) keys.load(row, slot, to);
-      found[j] = to;
-    }
+    element* to = reinterpret_cast<element*>(converted) + static_cast<offset_t>(j) * dims;
+    if (first + j < length) load_entry(keys, row, slot, to);
+    found[j] = to;
   }
 }
 

@@ -30,23 +30,29 @@ inline constexpr index_t step_chunk = 128;            ///< steps that a tile run
 
 /// One dim a step.
 struct float_steps {
+  using element = float;
   using lane = float;
   static constexpr index_t dims = 1;
   using operand = packet;
   static operand load_queries(const lane* q) { return load(q); }
-  static operand broadcast_key(lane k) { return broadcast(k); }
+  static operand broadcast_key(const element* key, offset_t step) { return broadcast(key[step]); }
   static packet add_product(const operand& k, const operand& q, const packet& sum) { return multiply_add(k, q, sum); }
 };
 
 /// Two bf16 dims a step: products are exact, the two are added to the sum in fp32.
 struct bfloat16_steps {
+  using element = bfloat16;
   using lane = std::uint32_t;
   static constexpr index_t dims = 2;
 #if defined(__AVX512BF16__) && !defined(__AVX512FP16__)
   static constexpr bool available = packet_size == 16;
   using operand = __m512i;
   static operand load_queries(const lane* q) { return _mm512_loadu_si512(q); }
-  static operand broadcast_key(lane k) { return _mm512_set1_epi32(static_cast<int>(k)); }
+  static operand broadcast_key(const element* key, offset_t step) {
+    std::int32_t pair;  // keys are aligned to their elements only
+    std::memcpy(&pair, key + dims * step, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
   static packet add_product(const operand& k, const operand& q, const packet& sum) {
     return _mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(k), std::bit_cast<__m512bh>(q));
   }
@@ -62,13 +68,13 @@ struct bfloat16_steps {
 /// only (a factor of four). Never inlined: next to the constants of other loops, sums would be spilled (a factor of
 /// two with AVX-512).
 template <class Steps, index_t Packets>
-[[gnu::noinline]] void multiply_tile(const typename Steps::lane* queries, const typename Steps::lane* const* keys,
+[[gnu::noinline]] void multiply_tile(const typename Steps::lane* queries, const typename Steps::element* const* keys,
                                      index_t first, index_t steps, bool add_to, const float* scale, float* logits,
                                      offset_t rows) {
   constexpr auto width = static_cast<std::size_t>(Packets);
   packet sums[tile_keys][width];
-  const typename Steps::lane* key[tile_keys];
-  KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) key[j] = keys[j] + first;
+  const typename Steps::element* key[tile_keys];
+  KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) key[j] = keys[j] + static_cast<offset_t>(first) * Steps::dims;
   KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p)
       sums[j][p] = add_to ? load(logits + j * rows + p * packet_size) : broadcast(0.0F);
   for (index_t d = 0; d < steps; ++d) {
@@ -76,7 +82,7 @@ template <class Steps, index_t Packets>
     KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p) q[p] =
         Steps::load_queries(queries + (d * Packets + p) * packet_size);
     KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) {
-      const typename Steps::operand k = Steps::broadcast_key(key[j][d]);
+      const typename Steps::operand k = Steps::broadcast_key(key[j], d);
       KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p) sums[j][p] = Steps::add_product(k, q[p], sums[j][p]);
     }
   }

@@ -92,11 +92,10 @@ struct source_kernel<score::attention<Gain, Weight>> {
                 s, in, row, {first, least(first + step.last, row.seen), head, least(step.heads, row.group_size - head)},
                 columns, column_stride, buffers);
       };
-      const auto& keys = in.cache.keys();
-      const auto& queries = in.template get<input_kind::queries>().entries;
-      if constexpr (bfloat16_steps::available && plain_elements<std::remove_cvref_t<decltype(keys)>, bfloat16> &&
-                    plain_elements<std::remove_cvref_t<decltype(queries)>, bfloat16>)
-        if (dense_dims(keys) && dense_dims(queries) && keys.dims() % 2 == 0) return add_all(bfloat16_steps{});
+      using keys = std::remove_cvref_t<decltype(in.cache.keys())>;
+      using queries = std::remove_cvref_t<decltype(in.template get<input_kind::queries>().entries)>;
+      if constexpr (bfloat16_steps::available && plain_elements<keys, bfloat16> && plain_elements<queries, bfloat16>)
+        if (in.cache.keys().dims() % 2 == 0) return add_all(bfloat16_steps{});
       add_all(float_steps{});
     }
   }
