@@ -13,20 +13,25 @@
 /// known at once and nothing is stored.
 namespace kvevict::detail {
 
-/// Logits of one block of `count` keys. `ahead(j)` is called beside the tiles of key j.
+/// Logits of one block of `count` keys, and, where `peak` is given, the maximum of each row over them. `ahead(j)` is
+/// called beside the tiles of key j.
 template <class Steps, class Ahead>
 void multiply_block(const typename Steps::element* const* keys, index_t count, index_t dims, index_t rows,
-                    const column_scratch& b, const Ahead& ahead) {
+                    const column_scratch& b, float* peak, const Ahead& ahead) {
+  if (peak != nullptr)
+    for (index_t r = 0; r < rows; ++r) peak[r] = -std::numeric_limits<float>::max();
   const index_t tiles = (count + tile_keys - 1) / tile_keys, steps = dims / Steps::dims;
   for (index_t d = 0; d < steps; d += step_chunk)
     for (index_t r = 0; r < rows; r += tile_rows) {
       const index_t width = least(tile_rows, rows - r), some = least(step_chunk, steps - d);
       const auto* queries = reinterpret_cast<const typename Steps::lane*>(b.queries) +
                             static_cast<offset_t>(r) * steps + static_cast<offset_t>(d) * width;
-      const float* scale = d + some == steps ? b.scale + r : nullptr;
+      const bool complete = d + some == steps;
+      const float* scale = complete ? b.scale + r : nullptr;
+      float* tops = complete && peak != nullptr ? peak + r : nullptr;
       for (index_t j = 0; j < tiles * tile_keys; j += tile_keys) {
         if (r == 0 && d == 0) ahead(j);
-        multiply_tile_of<Steps>(width / packet_size, queries, keys + j, d, some, d > 0, scale,
+        multiply_tile_of<Steps>(width / packet_size, queries, keys + j, d, some, d > 0, scale, tops,
                                 b.logits + static_cast<offset_t>(j) * rows + r, offset_t{rows});
       }
     }
@@ -130,8 +135,9 @@ template <class Steps, class Attention, class Inputs>
   for (index_t block = 0; block < blocks; ++block) {
     const index_t slot = block * block_keys, count = least(block_keys, last - slot);
     const bool partial = slot + count > first;
+    float* const peak = known ? nullptr : b.peak + static_cast<offset_t>(block) * rows;
     find_keys<Steps>(keys, row.row, slot, last, b.keys, found);
-    multiply_block<Steps>(found, count, keys.dims(), rows, b, [&](index_t j) {
+    multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, [&](index_t j) {
       if (dense_dims(keys)) prefetch_keys(keys, row.row, slot + block_keys + j, last);
     });
     if constexpr (known) {
@@ -140,11 +146,12 @@ template <class Steps, class Attention, class Inputs>
       add_block(b.logits, b.weight, count, rows, chunk, columns + slot, column_stride);
     } else {
       float* const stored = b.stored + static_cast<offset_t>(slot) * rows;
-      float* const peak = b.peak + static_cast<offset_t>(block) * rows;
       // What a row does not see weighs nothing: below any maximum at first, and exactly zero once it is stored. A row
       // that sees none of the block has the mass of the block times 2^(-max - M) = 0.
-      if (partial) mask_block(b.logits, slot, count, rows, b.visible, -std::numeric_limits<float>::max());
-      block_peaks(b.logits, count, rows, peak);
+      if (partial) {
+        mask_block(b.logits, slot, count, rows, b.visible, -std::numeric_limits<float>::max());
+        block_peaks(b.logits, count, rows, peak);
+      }
       exponentials(b.logits, peak, count, rows, stored, b.mass + static_cast<offset_t>(block) * rows);
       if (partial) mask_block(stored, slot, count, rows, b.visible, 0.0F);
     }
@@ -152,7 +159,7 @@ template <class Steps, class Attention, class Inputs>
   if constexpr (known) return;
 
   block_factors(blocks, rows, b);
-  for (index_t block = blocks - 1; block >= 0; --block) {  // the blocks written last are still near
+  for (index_t block = 0; block < blocks; ++block) {  // in the order in which processors prefetch
     const index_t slot = block * block_keys;
     add_block(b.stored + static_cast<offset_t>(slot) * rows, b.mass + static_cast<offset_t>(block) * rows,
               least(block_keys, last - slot), rows, chunk, columns + slot, column_stride);

@@ -23,12 +23,12 @@ struct row_chunk {
   [[nodiscard]] index_t rows() const { return (heads * per_head() + packet_size - 1) / packet_size * packet_size; }
 };
 
-/// Chunks of a window: about `chunk_target` rows, whole packets of each head, then as many heads as fit. At least one
+/// Chunks of a window: about 128 rows, whole packets of each head, then as many heads as fit. Half of that where each
+/// row's exponentials are stored until its sum is known: what is stored is then more likely still near. At least one
 /// row of one head, so that a workspace can be measured before the inputs are checked; a shorter window never has
 /// chunks of more rows, so that the longest row of a call decides what scratch memory it needs.
-inline constexpr index_t chunk_target = 128;
-[[nodiscard]] inline row_chunk chunk_size(index_t window, index_t group_size) {
-  const index_t group = greatest(1, group_size);
+[[nodiscard]] inline row_chunk chunk_size(index_t window, index_t group_size, bool stored) {
+  const index_t chunk_target = stored ? 64 : 128, group = greatest(1, group_size);
   const index_t wanted = greatest(packet_size, chunk_target / group / packet_size * packet_size);
   row_chunk c{.last = least(wanted, greatest(1, window))};
   c.heads = least(group, greatest(1, chunk_target / c.per_head()));
@@ -40,7 +40,7 @@ struct column_scratch {
   float* keys;       ///< [block_keys][dims]: one block of keys that must be converted
   float* room;       ///< one query
   float* logits;     ///< [block_keys][row], in units of log 2
-  float* stored;     ///< 2^(s - m), [slot][row]
+  float* stored;     ///< 2^(s - m), [slot][row]; like the next two only where no log-sum-exp is known
   float* peak;       ///< m, [key block][row]
   float* mass;       ///< sum of 2^(s - m), then the factor of the block, [key block][row]
   float* scale;      ///< [row]: what makes a product a logit
@@ -48,9 +48,9 @@ struct column_scratch {
   float* lse;        ///< [row]: binary log-sum-exp, where given
   index_t* visible;  ///< [row]: slots that the row sees, 0 for padding
 
-  static column_scratch take(carver& from, const scratch_extent& extent, index_t window) {
-    const offset_t rows = chunk_size(window, extent.group_size).rows();
-    const offset_t blocks = (extent.length + block_keys - 1) / block_keys;
+  static column_scratch take(carver& from, const scratch_extent& extent, index_t window, bool stored) {
+    const offset_t rows = chunk_size(window, extent.group_size, stored).rows();
+    const offset_t blocks = stored ? (extent.length + block_keys - 1) / block_keys : 0;
     column_scratch s{};
     s.queries = from.take<float>(rows * extent.key_dims);
     s.keys = from.take<float>(static_cast<offset_t>(block_keys) * extent.key_dims);
@@ -115,27 +115,28 @@ void pack_queries(const Attention& s, const Inputs& in, const score::row_context
   }
 }
 
-/// Pointers to the keys first .. first + block_keys of a row; those from `length` on repeat the last one, and nothing
-/// reads what comes of them. Keys of the elements that the steps want, close together, are read where they are, others
-/// brought into that form first: the products, and so the bits of the scores, are those of the elements, not of the
-/// layout.
+/// Pointers to the keys first .. first + block_keys of a row; those from `length` on repeat the last one, which changes
+/// no maximum, and nothing reads what else comes of them. Keys of the elements that the steps want, close together, are
+/// read where they are, others brought into that form first: the products, and so the bits of the scores, are those of
+/// the elements, not of the layout.
 template <class Steps, class Keys>
 void find_keys(const Keys& keys, const row_id& row, index_t first, index_t length, float* converted,
                const typename Steps::element** found) {
   using element = typename Steps::element;
   const index_t dims = keys.dims();
-  for (index_t j = 0; j < block_keys; ++j) {
-    const index_t slot = least(first + j, length - 1);
+  const index_t count = least(block_keys, length - first);
+  for (index_t j = 0; j < count; ++j) {
     if constexpr (plain_elements<Keys, element>) {
       if (dense_dims(keys)) {
-        found[j] = keys.at(row, slot, 0);
+        found[j] = keys.at(row, first + j, 0);
         continue;
       }
     }
     element* to = reinterpret_cast<element*>(converted) + static_cast<offset_t>(j) * dims;
-    if (first + j < length) load_entry(keys, row, slot, to);
+    load_entry(keys, row, first + j, to);
     found[j] = to;
   }
+  for (index_t j = count; j < block_keys; ++j) found[j] = found[count - 1];
 }
 
 /// Asks the memory for the keys first .. first + tile_keys. The processor does not foresee that the next block is

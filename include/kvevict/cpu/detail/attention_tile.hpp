@@ -62,15 +62,15 @@ struct bfloat16_steps {
 };
 
 /// logits[j][.] = (or, where `add_to`, +=) key j . queries, times `scale` where that is given, for tile_keys keys and
-/// `Packets` packets of rows.
+/// `Packets` packets of rows. `peak`, where given, becomes the greater of itself and every row's logits.
 ///
 /// The loops over the tile must be unrolled for the sums to stay in registers; without being told, GCC does so at -O3
 /// only (a factor of four). Never inlined: next to the constants of other loops, sums would be spilled (a factor of
 /// two with AVX-512).
 template <class Steps, index_t Packets>
 [[gnu::noinline]] void multiply_tile(const typename Steps::lane* queries, const typename Steps::element* const* keys,
-                                     index_t first, index_t steps, bool add_to, const float* scale, float* logits,
-                                     offset_t rows) {
+                                     index_t first, index_t steps, bool add_to, const float* scale, float* peak,
+                                     float* logits, offset_t rows) {
   constexpr auto width = static_cast<std::size_t>(Packets);
   packet sums[tile_keys][width];
   const typename Steps::element* key[tile_keys];
@@ -89,6 +89,11 @@ template <class Steps, index_t Packets>
   if (scale != nullptr) KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p) {
       const packet factor = load(scale + p * packet_size);
       KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) sums[j][p] = multiply(sums[j][p], factor);
+    }
+  if (peak != nullptr) KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p) {
+      packet top = load(peak + p * packet_size);
+      KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) top = maximum(top, sums[j][p]);
+      store(peak + p * packet_size, top);
     }
   KVEVICT_UNROLL for (index_t j = 0; j < tile_keys; ++j) KVEVICT_UNROLL for (index_t p = 0; p < Packets; ++p)
       store(logits + j * rows + p * packet_size, sums[j][p]);

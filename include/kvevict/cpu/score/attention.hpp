@@ -54,7 +54,7 @@ struct source_kernel<score::attention<Gain, Weight>> {
   }
 
   static void plan(const attention& s, const scratch_extent& extent, carver& scratch) {
-    column_scratch::take(scratch, extent, s.window);
+    column_scratch::take(scratch, extent, s.window, stores(extent));
   }
 
   template <class Inputs>
@@ -83,9 +83,9 @@ struct source_kernel<score::attention<Gain, Weight>> {
     if constexpr (given<Inputs>) {
       sum_given(s, in, row, window, columns, column_stride);
     } else {
-      const column_scratch buffers = column_scratch::take(scratch, extent, s.window);
+      const column_scratch buffers = column_scratch::take(scratch, extent, s.window, stores(extent));
       const auto add_all = [&]<class Steps>(Steps) {
-        const row_chunk step = chunk_size(window, row.group_size);
+        const row_chunk step = chunk_size(window, row.group_size, stores(extent));
         for (index_t first = row.seen - window; first < row.seen; first += step.last)
           for (index_t head = 0; head < row.group_size; head += step.heads)
             add_columns<Steps>(
@@ -101,6 +101,9 @@ struct source_kernel<score::attention<Gain, Weight>> {
   }
 
  private:
+  /// Whether exponentials wait for the sums of their rows.
+  static constexpr bool stores(const scratch_extent& extent) { return !(Gain::plain && extent.log_sum_exp); }
+
   template <class Inputs>
   static void sum_given(const attention& s, const Inputs& in, const score::row_context& row, index_t window, float* out,
                         offset_t column_stride) {

@@ -16,6 +16,7 @@ struct scratch_extent {
   index_t group_size = 1;
   index_t key_dims = 0;
   index_t value_dims = 0;
+  bool log_sum_exp = false;  ///< whether the inputs have it
 };
 
 /// Sources:  check(s, in, row)                  bad input that only this source can see

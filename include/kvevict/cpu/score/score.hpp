@@ -67,7 +67,10 @@ template <class Policy, class Inputs>
 
 template <class Inputs>
 [[nodiscard]] scratch_extent extent_of(const Inputs& in, index_t longest) {
-  scratch_extent extent{longest, group_size(in), in.cache.keys().dims(), 0};
+  scratch_extent extent{.length = longest,
+                        .group_size = group_size(in),
+                        .key_dims = in.cache.keys().dims(),
+                        .log_sum_exp = Inputs::template has<input_kind::log_sum_exp>};
   if constexpr (cache_with_values<decltype(in.cache)>) extent.value_dims = in.cache.values().dims();
   return extent;
 }
