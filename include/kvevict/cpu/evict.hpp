@@ -53,25 +53,51 @@ struct row_scores {
 
 namespace detail {
 
+/// Row r as its pool sees it.
+template <class Plan>
+[[nodiscard]] auto pool_rows(const row_scores& in, const Plan& plan_of, const select_memory& memory) {
+  return [&](index_t r) {
+    const auto plan = plan_of(r);
+    return pool_row{memory.keys_of(in.scores, r), plan.length, plan.kept, plan.nominal};
+  };
+}
+
+/// The keys of all rows, where rows share a budget.
+template <class Executor, class Plan>
+void write_pool_keys(const cpu<Executor>& on, const row_scores& in, const Plan& plan_of, const select_memory& memory) {
+  on.how.run(in.scores.rows, [&](index_t r, index_t) {
+    const auto plan = plan_of(r);
+    write_keys(in.scores[r].data + plan.kept.sinks, plan.length - plan.kept.count(), memory.keys_of(in.scores, r));
+  });
+}
+
 /// Budgets of all rows, where those of a pool share them.
 template <class Executor, class Policy, class Plan>
 void run_budgets(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
-                 index_t longest, const select_memory& memory) {
-  for (index_t r = 0; r < in.shape.rows(); ++r) memory.budgets[r] = plan_of(r).alone();
-  if constexpr (decltype(policy.rule())::joint)
-    share_budgets(on, policy.rule(), in, plan_of, memory.budgets, longest, memory);
+                 const select_memory& memory) {
+  if constexpr (decltype(policy.rule())::joint) {
+    write_pool_keys(on, in, plan_of, memory);
+    share_budgets(on, policy.rule(), in.shape, in.pools, pool_rows(in, plan_of, memory), memory.budgets, memory);
+  } else {
+    for (index_t r = 0; r < in.shape.rows(); ++r) memory.budgets[r] = plan_of(r).alone();
+  }
 }
 
 /// Offsets, slots and receipts from scores and budgets; everything has been checked.
-template <class Executor, class Plan>
-void run_select(const cpu<Executor>& on, const row_scores& in, const Plan& plan_of, const selection& out,
-                index_t longest, const select_memory& memory) {
+template <class Executor, class Policy, class Plan>
+void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
+                const selection& out, const select_memory& memory) {
   const auto rows = static_cast<index_t>(in.shape.rows());
   out.offsets[0] = 0;
   for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
-  select_rows(
-      on, [&](index_t r) { return in.scores[r]; }, memory.budgets, [&](index_t r) { return plan_of(r).kept; }, out,
-      memory.row_memory, memory.row_memory_bytes, longest);
+  on.how.run(rows, [&](index_t r, index_t worker) {
+    const auto plan = plan_of(r);
+    index_t* const retained = out.slots.data + out.offsets[r];
+    if constexpr (decltype(policy.rule())::joint)
+      select_slots(plan.length, memory.budgets[r], plan.kept, retained, [&] { return memory.keys_of(in.scores, r); });
+    else
+      select_row(in.scores[r], memory.budgets[r], plan.kept, retained, memory.keys + worker * memory.keys_of_worker);
+  });
   if (!out.receipts.empty()) write_receipts(on, in, plan_of, out);
 }
 
@@ -131,12 +157,12 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, false, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const index_t longest = detail::longest_row(in.scores);
-  const auto m = detail::select_memory::take(place, policy, in.scores.rows, longest,
-                                             detail::largest_pool(in.shape, in.pools), on.how.workers());
+  const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::slots_of(in.scores),
+                                             detail::longest_row(in.scores), detail::largest_pool(in.shape, in.pools),
+                                             on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
-  detail::run_budgets(on, policy, in, plan_of, longest, m);
-  detail::run_select(on, in, plan_of, out, longest, m);
+  detail::run_budgets(on, policy, in, plan_of, m);
+  detail::run_select(on, policy, in, plan_of, out, m);
   return {};
 }
 
@@ -144,8 +170,9 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
 template <class Executor, eviction_policy Policy>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
   carver count;
-  detail::select_memory::take(count, policy, in.scores.rows, detail::longest_row(in.scores),
-                              detail::largest_pool(in.shape, in.pools), on.how.workers());
+  detail::select_memory::take(count, policy, in.scores.rows, detail::slots_of(in.scores),
+                              detail::longest_row(in.scores), detail::largest_pool(in.shape, in.pools),
+                              on.how.workers());
   return count.bytes();
 }
 
@@ -186,17 +213,14 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
   const row_scores scored{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)};
   const auto plan_of = [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); };
   if constexpr (across && joint) {
-    const auto row = [&](index_t r) {
-      const detail::row_plan plan = plan_of(r);
-      return detail::pool_row{scored.scores[r], plan.kept, plan.nominal};
-    };
-    if (!detail::share_across(on, policy.rule(), shape, in.template get<input_kind::ranks>(), row, m.select.budgets,
-                              m.ranks))
+    detail::write_pool_keys(on, scored, plan_of, m.select);
+    if (!detail::share_across(on, policy.rule(), shape, in.template get<input_kind::ranks>(),
+                              detail::pool_rows(scored, plan_of, m.select), m.select.budgets, m.ranks))
       return {status_code::bad_input, "ranks", "an all-reduce failed"};
   } else {
-    detail::run_budgets(on, policy, scored, plan_of, detail::longest_row(in), m.select);
+    detail::run_budgets(on, policy, scored, plan_of, m.select);
   }
-  detail::run_select(on, scored, plan_of, out, detail::longest_row(in), m.select);
+  detail::run_select(on, policy, scored, plan_of, out, m.select);
   return {};
 }
 

@@ -13,9 +13,8 @@ namespace kvevict {
 /// so that loops over it vectorise; in integers, so that no floating-point mode of the caller changes it.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::int32_t order_key(float score) {
   const auto bits = std::bit_cast<std::int32_t>(score);
-  const std::int32_t magnitude = bits & 0x7fffffff;
-  const std::int32_t key = bits ^ ((bits >> 31) & 0x7fffffff);  // negative numbers: the larger magnitude below
-  const std::int32_t number = magnitude == 0 ? 0 : key;
+  const std::int32_t magnitude = bits & 0x7fffffff, sign = bits >> 31;
+  const std::int32_t number = (magnitude ^ sign) - sign;  // of a negative score minus its magnitude
   return magnitude > 0x7f800000 ? std::numeric_limits<std::int32_t>::min() : number;
 }
 

@@ -10,27 +10,28 @@ namespace kvevict::detail {
 
 /// Scratch of one worker for pools of up to `rows` rows.
 struct pool_scratch {
-  search_scratch search;
+  candidates* of;
+  search_counts counts;
   index_t* share;
   offset_t* remainder;
 
-  static pool_scratch take(carver& from, index_t rows, index_t longest) {
-    const search_scratch search = search_scratch::take(from, rows, longest);
-    return {search, from.take<index_t>(rows), from.take<offset_t>(rows)};
+  static pool_scratch take(carver& from, index_t rows) {
+    candidates* const of = from.take<candidates>(rows);
+    const search_counts counts = search_counts::take(from, rows);
+    return {of, counts, from.take<index_t>(rows), from.take<offset_t>(rows)};
   }
 };
 
-/// One row of a pool: its scores, what is protected, and its nominal budget, which may exceed its length.
+/// One row of a pool: the keys of its evictable slots, what is protected, and its nominal budget, which may exceed its
+/// length.
 struct pool_row {
-  span<const float> scores;
+  const std::int32_t* keys;
+  index_t length = 0;
   protected_slots kept;
   index_t nominal = 0;
 
   [[nodiscard]] index_t free_budget() const { return nominal - kept.count(); }
-  [[nodiscard]] index_t room() const { return static_cast<index_t>(scores.size()) - kept.count(); }
-  [[nodiscard]] candidates evictable(index_t floor) const {
-    return {scores.data + kept.sinks, room(), least(floor, room())};
-  }
+  [[nodiscard]] index_t room() const { return length - kept.count(); }
 };
 
 /// What the split of a pool needs to know of a row: counts only, so that they can come from anywhere.
@@ -46,7 +47,8 @@ struct pool_counts {
 template <class Base>
 [[nodiscard]] candidates candidates_of(const budget::adaptive<Base>& rule, const pool_row& r) {
   const auto floor = static_cast<index_t>(static_cast<offset_t>(millionths(rule.floor)) * r.nominal / 1000000);
-  return r.evictable(rule.kind == budget::safeguard::minimum ? greatest(0, floor - r.kept.count()) : 0);
+  return {r.keys, r.room(),
+          rule.kind == budget::safeguard::minimum ? least(greatest(0, floor - r.kept.count()), r.room()) : 0};
 }
 
 /// Splits the free budget `total` of a pool (budget/adaptive.hpp): share[i] evictable slots for row i.
@@ -84,7 +86,7 @@ void split_pool(const budget::adaptive<Base>& rule, index_t rows, offset_t total
 /// Final budgets of the rows of one pool: `row(i)` is a pool_row, `budget(i)` a reference to its result.
 template <class Base, class Row, class Budget>
 void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
-                const pool_scratch& scratch) {
+                pool_scratch scratch) {
   offset_t total = 0, room = 0;
   for (index_t i = 0; i < rows; ++i) {
     total += row(i).free_budget();
@@ -93,9 +95,10 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
   total = least(total, room);
   for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
   if (total > 0) {
-    find_threshold([&](index_t i) { return candidates_of(rule, row(i)); }, rows, total, scratch.search);
+    for (index_t i = 0; i < rows; ++i) scratch.of[i] = candidates_of(rule, row(i));
+    find_threshold({scratch.of, rows}, total, scratch.counts);
     const auto counts = [&](index_t i) {
-      return pool_counts{scratch.search.above[i], scratch.search.equal[i], candidates_of(rule, row(i)).floor,
+      return pool_counts{scratch.counts.high[i], scratch.counts.low[i] - scratch.counts.high[i], scratch.of[i].floor,
                          row(i).free_budget(), row(i).room()};
     };
     split_pool(rule, rows, total, counts, scratch.share, scratch.remainder);

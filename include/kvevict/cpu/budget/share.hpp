@@ -57,23 +57,18 @@ struct pool_lists {
   }
 };
 
-/// budgets [rows]: the final ones.
-template <class Executor, class Rule, class Scores, class Plan, class Memory>
-void share_budgets(const cpu<Executor>& on, const Rule& rule, const Scores& in, const Plan& plan_of, index_t* budgets,
-                   index_t longest, const Memory& memory) {
-  const index_t pools = memory.pools.fill(in.shape, in.pools);
-  const index_t most_rows = largest_pool(in.shape, in.pools);
+/// budgets [rows]: the final ones. `row(r)` is a pool_row.
+template <class Executor, class Rule, class Row, class Memory>
+void share_budgets(const cpu<Executor>& on, const Rule& rule, const cache_shape& shape, const budget_pool_view& view,
+                   const Row& row, index_t* budgets, const Memory& memory) {
+  const index_t pools = memory.pools.fill(shape, view);
+  const index_t most_rows = largest_pool(shape, view);
   on.how.run(pools, [&](index_t pool, index_t worker) {
     const index_t* rows = memory.pools.row + memory.pools.first[pool];
-    carver place(memory.pool_scratch + worker * memory.pool_scratch_bytes);
-    const pool_scratch scratch = pool_scratch::take(place, most_rows, longest);
+    carver place(memory.pool_memory + worker * memory.pool_memory_bytes);
     share_pool(
-        rule, memory.pools.first[pool + 1] - memory.pools.first[pool],
-        [&](index_t i) {
-          const auto plan = plan_of(rows[i]);
-          return pool_row{in.scores[rows[i]], plan.kept, plan.nominal};
-        },
-        [&](index_t i) -> index_t& { return budgets[rows[i]]; }, scratch);
+        rule, memory.pools.first[pool + 1] - memory.pools.first[pool], [&](index_t i) { return row(rows[i]); },
+        [&](index_t i) -> index_t& { return budgets[rows[i]]; }, pool_scratch::take(place, most_rows));
   });
 }
 

@@ -5,183 +5,153 @@
 #include <cmath>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cpu/detail/scan.hpp>
+#include <utility>
 
 /// Search for the score that separates what stays from what goes, over one row or a pool of rows.
 ///
-///     1  a sample says between which two keys the threshold lies, very likely
-///     2  one pass over the scores counts what is above, and copies the few keys in between
-///     3  bisection over those finds the threshold; counting is all it does, so floors cost nothing
+///     1  some blocks say between which two keys the threshold lies, very likely
+///     2  counting all keys narrows that, by interpolation, until as many are above as wanted
 ///
-/// Where the sample was wrong, the keys in between are all there are. The result never depends on the sample.
+/// Counting is all it does, so floors cost nothing. The result never depends on the blocks of step 1.
 namespace kvevict::detail {
 
-/// Evictable scores of one row, and the least number of them that must stay.
+/// Keys of what may be evicted of one row, in whole blocks, and the least number of them that must stay.
 struct candidates {
-  const float* scores = nullptr;
+  const std::int32_t* keys = nullptr;
   index_t count = 0;
   index_t floor = 0;
 };
 
+/// What stays: every candidate with a key of at least `certain`, and of those just below it the first `ties`, over all
+/// rows in order.
 struct threshold {
-  std::int32_t key = lowest_key;  ///< order_key of the threshold
-  offset_t ties_to_take = 0;      ///< among candidates equal to it, over all rows in order
+  std::int32_t certain = highest_key;
+  offset_t ties = 0;
 };
 
-/// Scratch for a search, and what it leaves per row: how many candidates are above the threshold, how many equal it.
-struct search_scratch {
-  std::int32_t* keys;  ///< between the brackets, whole blocks per row
-  offset_t room;
-  offset_t* first;  ///< [rows + 1]: where a row's keys start
-  index_t* above;   ///< [rows]
-  index_t* equal;   ///< [rows]
+/// Candidates of every row at or above a key, for the two ends of a search and the key that is tried. When a search
+/// ends, `high` are those that are certain, and, where there are ties to take, `low` those and all ties.
+struct search_counts {
+  index_t* low;
+  index_t* high;
+  index_t* tried;
 
-  static search_scratch take(carver& from, index_t rows, index_t longest) {
-    search_scratch s{};
-    const offset_t padding = static_cast<offset_t>(rows) * scan_block;
-    const offset_t all = static_cast<offset_t>(rows) * longest;
-    s.room = greatest(all / 4, least<offset_t>(all, 8192)) + 2 * padding;
-    s.keys = from.take<std::int32_t>(s.room);
-    s.first = from.take<offset_t>(rows + 1);
-    s.above = from.take<index_t>(rows);
-    s.equal = from.take<index_t>(rows);
-    return s;
+  static search_counts take(carver& from, index_t rows) {
+    return {from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows)};
   }
 };
 
-/// The largest key t in low .. high for which reached(t) >= wanted; reached falls with t and low is known to do.
-template <class Reached>
-[[nodiscard]] std::int32_t highest_reaching(std::int32_t low, std::int32_t high, double wanted,
-                                            const Reached& reached) {
-  while (low < high) {
-    const auto half = (static_cast<offset_t>(high) - low + 1) / 2;
-    const auto middle = static_cast<std::int32_t>(low + half);
-    if (reached(middle) >= wanted)
-      low = middle;
+/// Two keys around the one where a falling count meets `wanted`, and the next to try.
+struct key_range {
+  std::int32_t low, high;   ///< the count is above `wanted` at the lower, and no more than it at the upper key
+  double excess, shortage;  ///< by how much; halved each time the other end has moved twice
+  index_t round = 0, last = 0;
+
+  [[nodiscard]] offset_t width() const { return static_cast<offset_t>(high) - low; }
+  [[nodiscard]] bool open() const { return width() > 1; }
+
+  /// Where a straight line between the ends meets it (Illinois rule); when that has not helped for a while, the middle
+  /// every other time, so that no distribution makes a search long.
+  [[nodiscard]] std::int32_t next() const {
+    const double share = round > 7 && round % 2 == 0 ? 0.5 : excess / (excess + shortage);
+    const auto step = static_cast<offset_t>(static_cast<double>(width()) * share);
+    return static_cast<std::int32_t>(low + std::clamp<offset_t>(step, 1, width() - 1));
+  }
+  /// The count at t is `over` above `wanted`.
+  void narrow(std::int32_t t, double over) {
+    const index_t end = over > 0 ? 1 : -1;
+    if (end == last) (over > 0 ? shortage : excess) /= 2;
+    if (over > 0)
+      low = t, excess = over;
     else
-      high = middle - 1;
+      high = t, shortage = -over;
+    last = end;
+    ++round;
   }
-  return low;
-}
-
-/// Keys of a sample, about: enough for a narrow bracket, few against a pass over all.
-[[nodiscard]] inline double sample_size(offset_t all) {
-  return static_cast<double>(least<offset_t>(2048, greatest<offset_t>(256, all / 64)));
-}
-
-/// Fewer candidates are looked at one by one.
-inline constexpr offset_t least_sampled = 512;
-
-struct bracket {
-  std::int32_t low = lowest_key, high = highest_key;
 };
 
-/// Where the threshold lies, four standard deviations of a sample wide to each side.
-template <class Candidates>
-[[nodiscard]] bracket sampled_bracket(const Candidates& of, index_t rows, offset_t all, offset_t total,
-                                      const search_scratch& scratch) {
-  const auto drawn_of = [&](const candidates& row) {  // whole blocks, so that counting needs no end
-    const auto share =
-        static_cast<index_t>(sample_size(all) * static_cast<double>(row.count) / static_cast<double>(all) / scan_block);
-    return least(greatest(1, share) * scan_block, row.count / scan_block * scan_block);
-  };
-  offset_t taken = 0;
-  for (index_t r = 0; r < rows; ++r) {
-    const candidates row = of(r);
-    const index_t drawn = drawn_of(row);
-    const index_t step = drawn > 0 ? row.count / drawn : 0;
-    for (index_t i = 0; i < drawn; ++i) scratch.keys[taken + i] = order_key(row.scores[i * step]);
-    scratch.first[r] = taken;
-    taken += drawn;
-  }
+/// Fewer blocks are not worth a sample.
+inline constexpr offset_t least_sampled = 8;
+
+/// Two keys around the threshold, by the candidates of every `step`-th block.
+[[nodiscard]] inline std::pair<std::int32_t, std::int32_t> sampled_bracket(const span<const candidates>& of,
+                                                                           offset_t all, offset_t total, index_t step) {
   const auto reached = [&](std::int32_t t) {
     double sum = 0;
-    for (index_t r = 0; r < rows; ++r) {
-      const candidates row = of(r);
-      const index_t drawn = drawn_of(row);
-      const double found =
-          drawn > 0
-              ? static_cast<double>(count_at_least(scratch.keys + scratch.first[r], drawn / scan_block, t)) / drawn
-              : 1.0;
+    for (const candidates& row : of) {
+      const index_t blocks = blocks_of(row.count), drawn = (blocks + step - 1) / step * scan_block;
+      const double found = row.count > 0 ? static_cast<double>(count_at_least(row.keys, blocks, t, step)) / drawn : 0.0;
       sum += std::max(static_cast<double>(row.floor), found * row.count);
     }
     return sum;
   };
-  const double share = static_cast<double>(total) / static_cast<double>(all), m = static_cast<double>(taken);
-  const double margin = (4 * std::sqrt(m * share * (1 - share)) + 2) * static_cast<double>(all) / m;
-  const double most = static_cast<double>(total) + margin, least_wanted = static_cast<double>(total) - margin;
-  bracket b;
-  if (least_wanted > 0) b.high = highest_reaching(lowest_key, highest_key, least_wanted, reached);
-  if (most < static_cast<double>(all)) b.low = highest_reaching(lowest_key, b.high, most, reached);
-  return b;
-}
-
-/// Counts what is above and inside a bracket, row by row, and copies what is inside while there is room. Returns
-/// whether there was.
-template <class Candidates>
-[[nodiscard]] bool filter(const Candidates& of, index_t rows, const bracket& b, const search_scratch& s) {
-  offset_t used = 0;
-  bool all_there = true;
-  key_block block;
-  for (index_t r = 0; r < rows; ++r) {
-    const candidates row = of(r);
-    s.first[r] = used;
-    index_t above = 0, between = 0;
-    for (index_t i = 0; i < row.count; i += scan_block) {
-      block.load(row.scores + i, row.count - i);
-      const std::uint32_t high = b.high == highest_key ? 0u : block.at_least(b.high + 1);
-      const std::uint32_t in = block.at_least(b.low) & ~high & inside(row.count - i);
-      above += static_cast<index_t>(std::popcount(high));
-      between += static_cast<index_t>(std::popcount(in));
-      all_there = all_there && used + 2 * scan_block <= s.room;
-      if (all_there) used += write_bits(in, s.keys + used, [&](index_t j) { return block.key[j]; });
+  const double share = static_cast<double>(total) / static_cast<double>(all);
+  const double sample = static_cast<double>(all) / step;
+  const double margin = (2 * std::sqrt(sample * share * (1 - share)) + 1) * step;
+  std::int32_t lowest = highest_key, highest = lowest_key;
+  for (const candidates& row : of) embrace_keys(row.keys, row.count / scan_block, step, lowest, highest);
+  const auto find = [&](double wanted, std::int32_t high, double at_high) {  // to within half the margin
+    key_range range{lowest, high, static_cast<double>(all) - wanted, wanted - at_high};
+    while (range.open()) {
+      const std::int32_t t = range.next();
+      const double over = reached(t) - wanted;
+      if (std::abs(over) <= margin / 2) return t;
+      range.narrow(t, over);
     }
-    s.above[r] = above;
-    s.equal[r] = between;
-    if (all_there)
-      while ((used - s.first[r]) % scan_block != 0) s.keys[used++] = lowest_key;
-  }
-  s.first[rows] = used;
-  return all_there;
+    return range.low;
+  };
+  const double most = static_cast<double>(total) + margin, least_wanted = static_cast<double>(total) - margin;
+  const std::int32_t upper = least_wanted > 0 ? find(least_wanted, highest, 0) : highest_key;
+  const std::int32_t lower =
+      most < static_cast<double>(all) ? find(most, upper, greatest(0.0, least_wanted)) : lowest_key;
+  return {lower, upper};
 }
 
-/// The largest key T such that   sum over rows of max(floor_r, candidates of r with key >= T) >= total,
-/// and how many of the candidates equal to T it takes to reach the total. With all floors 0 this is the plain
-/// joint top-`total`; with floors it equals "protect each row's best floor_r, then drop the lowest" (kvpress),
-/// because max() only counts what the row takes anyway. 1 <= total <= sum of counts; floors sum to <= total.
-template <class Candidates>
-[[gnu::noinline]] threshold find_threshold(const Candidates& of, index_t rows, offset_t total,
-                                           const search_scratch& s) {
-  offset_t all = 0;
-  for (index_t r = 0; r < rows; ++r) all += of(r).count;
-  const auto sum_of = [&](const auto& count) {
-    offset_t sum = 0;
-    for (index_t r = 0; r < rows; ++r) sum += greatest(of(r).floor, count(r));
-    return sum;
-  };
-  bracket b = all > least_sampled ? sampled_bracket(of, rows, all, total, s) : bracket{};
-  bool copied = filter(of, rows, b, s);
-  if (sum_of([&](index_t r) { return s.above[r]; }) >= total ||
-      sum_of([&](index_t r) { return s.above[r] + s.equal[r]; }) < total) {
-    b = {};
-    copied = filter(of, rows, b, s);
+/// The threshold for which   sum over rows of max(floor_r, candidates of r that stay) = total.   With all floors 0 this
+/// is the plain joint top-`total`; with floors it equals "protect each row's best floor_r, then drop the lowest"
+/// (kvpress), because max() only counts what the row takes anyway. 1 <= total <= sum of counts; floors sum to <= total.
+[[gnu::noinline]] inline threshold find_threshold(const span<const candidates>& of, offset_t total,
+                                                  search_counts& counts) {
+  offset_t all = 0, at_high = 0, blocks = 0;
+  for (index_t r = 0; r < of.size(); ++r) {
+    counts.low[r] = of[r].count;
+    counts.high[r] = 0;
+    all += of[r].count;
+    at_high += of[r].floor;
+    blocks += blocks_of(of[r].count);
   }
-  const auto counted = [&](index_t r, std::int32_t t) {  // candidates of a row with key >= t, t inside the bracket
-    if (t == b.low) return s.above[r] + s.equal[r];
-    if (!copied) return count_at_least(of(r).scores, of(r).count, t);
-    return s.above[r] +
-           count_at_least(s.keys + s.first[r], static_cast<index_t>((s.first[r + 1] - s.first[r]) / scan_block), t);
-  };
-  const std::int32_t key = highest_reaching(b.low, b.high, static_cast<double>(total), [&](std::int32_t t) {
-    return static_cast<double>(sum_of([&](index_t r) { return counted(r, t); }));
-  });
-  offset_t taken = 0;
-  for (index_t r = 0; r < rows; ++r) {
-    const index_t above = key < b.high ? counted(r, key + 1) : s.above[r];
-    s.equal[r] = counted(r, key) - above;
-    s.above[r] = above;
-    taken += greatest(of(r).floor, above);
+  if (all == total) {  // everything stays
+    std::swap(counts.low, counts.high);
+    return {lowest_key, 0};
   }
-  return {key, total - taken};
+  key_range range{lowest_key, highest_key, static_cast<double>(all - total), static_cast<double>(total - at_high)};
+  const auto try_key = [&](std::int32_t t) {
+    if (t <= range.low || t >= range.high) return;
+    offset_t at = 0;
+    for (index_t r = 0; r < of.size(); ++r) {
+      counts.tried[r] = count_at_least(of[r].keys, blocks_of(of[r].count), t);
+      at += greatest(of[r].floor, counts.tried[r]);
+    }
+    range.narrow(t, static_cast<double>(at - total));
+    if (at <= total) at_high = at;
+    std::swap(at > total ? counts.low : counts.high, counts.tried);
+  };
+  if (blocks >= least_sampled && at_high < total) {
+    const auto [lower, upper] =
+        sampled_bracket(of, all, total, static_cast<index_t>(std::sqrt(static_cast<double>(blocks))));
+    try_key(upper);
+    try_key(lower);
+  }
+  while (at_high != total && range.open()) try_key(range.next());
+  return {range.high, total - at_high};
+}
+
+/// The same of one row without a floor.
+[[nodiscard]] inline threshold find_threshold(const std::int32_t* keys, index_t count, index_t total) {
+  index_t low = 0, high = 0, tried = 0;
+  search_counts counts{&low, &high, &tried};
+  const candidates row{keys, count, 0};
+  return find_threshold({&row, 1}, total, counts);
 }
 
 }  // namespace kvevict::detail

@@ -68,7 +68,7 @@ struct stage_kernel<score::random_share> {
     return check_positions(in);
   }
   static void plan(const score::random_share&, const scratch_extent& extent, carver& scratch) {
-    search_scratch::take(scratch, 1, extent.length);
+    take_keys(scratch, extent.length);
   }
   template <class Inputs>
   static void run(const score::random_share& s, const Inputs& in, const score::row_context& row,
@@ -79,17 +79,15 @@ struct stage_kernel<score::random_share> {
     const index_t certain = free_budget - drawn;
     if (drawn < 1) return;
 
-    threshold t{.key = highest_key, .ties_to_take = 0};
-    if (certain > 0) {
-      const candidates row_scores{scores + row.sinks, last - row.sinks, 0};
-      t = find_threshold([&](index_t) { return row_scores; }, 1, certain,
-                         search_scratch::take(scratch, 1, extent.length));
-    }
+    std::int32_t* const keys = take_keys(scratch, extent.length);
+    write_keys(scores + row.sinks, last - row.sinks, keys);
+    threshold t{};
+    if (certain > 0) t = find_threshold(keys, last - row.sinks, certain);
     const std::uint64_t stream = stream_of(in, row.row);
     const row_positions position = positions_of(in, row.row);
     for (index_t j = row.sinks; j < last; ++j) {
-      const std::int32_t key = order_key(scores[j]);
-      if (key > t.key || (key == t.key && t.ties_to_take-- > 0)) continue;
+      const std::int32_t key = keys[j - row.sinks];
+      if (key >= t.certain || (key == t.certain - 1 && t.ties-- > 0)) continue;
       const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
       scores[j] = std::log(u) * std::exp(-scores[j] / static_cast<float>(s.temperature));
     }

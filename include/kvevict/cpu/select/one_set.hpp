@@ -24,11 +24,11 @@ struct shared_rows {
 
 struct vote_memory {
   float* votes;
-  row_scratch search;
+  std::int32_t* keys;
 
   static vote_memory take(carver& from, index_t longest) {
     float* votes = from.take<float>(longest);
-    return {votes, row_scratch::take(from, longest)};
+    return {votes, take_keys(from, longest)};
   }
 };
 
@@ -99,7 +99,7 @@ status one_set(const Cache& cache, const selection& kept, token_set how, set_sco
   for (index_t set = 0; set < rows.sets(); ++set) {
     const index_t length = length_of(set), size = size_of(set, length);
     for (index_t i = 0; i < rows.count(); ++i)
-      detail::select_row({m.votes, length}, size, {}, out.slots.data + out.offsets[rows.row(set, i)], m.search);
+      detail::select_row({m.votes, length}, size, {}, out.slots.data + out.offsets[rows.row(set, i)], m.keys);
   }
   return {};
 }
