@@ -2,6 +2,7 @@
 """The comparison itself; run.py, which makes the environment and starts this, says what is compared and timed."""
 import ctypes
 import datetime
+import importlib.metadata
 import json
 import math
 import os
@@ -289,7 +290,7 @@ def markdown(results):
 @torch.inference_mode()
 def main():
     args = run.arguments()
-    results = {"kvpress": "0.5.5", "torch": torch.__version__, "torch_cpu": torch.backends.cpu.get_cpu_capability(),
+    results = {"kvpress": importlib.metadata.version("kvpress"), "torch": torch.__version__, "torch_cpu": torch.backends.cpu.get_cpu_capability(),
                "transformers": transformers.__version__, "compiler": library.peer_compiler().decode(),
                "cpu": cpu_model(), "cores": os.cpu_count(), "date": datetime.datetime.now().isoformat(" ", "minutes"),
                "timed_rounds": args.rounds, "load_before": os.getloadavg()[0], "openmp": openmp_runtimes()}

@@ -64,10 +64,10 @@ def main():
     try:
         for command in (["cmake", "--preset", "bench", "-Wno-dev"],
                         ["cmake", "--build", "--preset", "bench", "--target", "kvevict_peer"]):
-            subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
+            subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         python = environment()
     except subprocess.CalledProcessError as error:
-        sys.exit(f"peers: {error}")
+        sys.exit(f"{error.stdout or ''}peers: {error}")
     os.execv(python, [python, pathlib.Path(__file__).with_name("measure.py"), *sys.argv[1:]])
 
 
