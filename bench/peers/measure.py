@@ -223,12 +223,20 @@ def seconds_of(call):
     return seconds
 
 
+def cpu_seconds_of_others():
+    """Of all programs but this one, and what a hypervisor withheld; only differences mean anything."""
+    with open("/proc/stat", encoding="utf-8") as stat:
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
 def measure(data, adaptive, threads, rounds, scores):
     peer, press = ours(data, adaptive, threads), data.press(adaptive)
     row = {"keys": data.length, "element": str(data.element).removeprefix("torch."),
            "policy": "AdaKV" if adaptive else "SnapKV", "threads": threads,
            "agreement": check(data, adaptive, peer, scores), "rounds": []}
     moved_keys, moved_values = data.keys.clone(), data.values.clone()
+    start, others = time.perf_counter(), cpu_seconds_of_others()
     for _ in range(rounds + 1):
         one = {"kvpress": seconds_of(lambda: data.kvpress(press)), "kvevict": seconds_of(peer.gathered)}
         one |= peer.stages()
@@ -236,6 +244,7 @@ def measure(data, adaptive, threads, rounds, scores):
         moved_values.copy_(data.values)
         peer.in_place(moved_keys, moved_values)
         row["rounds"].append(one | {"in_place": peer.stages()["compact"]})
+    row["cores_of_others"] = max(0, cpu_seconds_of_others() - others) / (time.perf_counter() - start)
     del row["rounds"][0]
     row["median"] = {name: statistics.median(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
     row["best"] = {name: min(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
@@ -261,16 +270,16 @@ def openmp_runtimes():
 def markdown(results):
     lines = [f"kvpress {results['kvpress']}, torch {results['torch']} ({results['torch_cpu']}), transformers "
              f"{results['transformers']}; kvevict by {results['compiler']}; {results['cpu']}, {results['cores']} "
-             f"cores; {results['date']}; load average {results['load_before']:.2f} before, {results['load_after']:.2f} "
-             "after.", ""]
+             f"cores; {results['date']}.", ""]
     for threads, m in results["limits"].items():
         lines.append(f"- limits of {threads} thread{'s' if threads != '1' else ''}: {m['gflops']:.1f} GFLOP/s "
                      f"multiply-add, {m['copy_gbs']:.1f} GB/s memcpy (read + write)")
     lines += ["", f"Milliseconds, medians of {results['timed_rounds']} rounds; `best` is the ratio of the fastest "
               "rounds. `of peak`: useful operations of Q K^T in kvevict's scoring over the fp32 multiply-add peak. "
-              "AdaKVPress masks; it compacts nothing, kvevict does.", "",
+              "AdaKVPress masks; it compacts nothing, kvevict does. `others`: cores that other programs kept busy "
+              "meanwhile; where threads and they do not fit together, the times mean little.", "",
               "| keys | element | policy | threads | kvpress | kvevict | ratio | best | score | of peak | select "
-              "| compact | in place | same slots |", "|---" * 14 + "|"]
+              "| compact | in place | same slots | others |", "|---" * 15 + "|"]
     for r in results["rows"]:
         ms = {name: 1e3 * seconds for name, seconds in r["median"].items()}
         flops = 2 * QUERY_HEADS * WINDOW * DIM * r["keys"]
@@ -279,7 +288,8 @@ def markdown(results):
         lines.append(f"| {r['keys']} | {r['element']} | {r['policy']} | {r['threads']} | {ms['kvpress']:.1f} "
                      f"| {ms['kvevict']:.2f} | **{r['ratio_of_medians']:.1f}** | {r['ratio_of_bests']:.1f} "
                      f"| {ms['score']:.2f} | {share:.2f} | {ms['select']:.3f} | {ms['compact']:.3f} "
-                     f"| {ms['in_place']:.3f} | {agreement['same']} of {agreement['kept']} |")
+                     f"| {ms['in_place']:.3f} | {agreement['same']} of {agreement['kept']} "
+                     f"| {r['cores_of_others']:.2f} |")
     slowest = max(results["rows"], key=lambda r: r["making_queries"] / r["median"]["kvpress"])
     lines += ["", f"Making queries, which kvpress' time includes: at most {1e3 * slowest['making_queries']:.2f} ms of "
               f"{1e3 * slowest['median']['kvpress']:.1f} ms ({slowest['keys']} keys, {slowest['element']}, "
@@ -290,10 +300,10 @@ def markdown(results):
 @torch.inference_mode()
 def main():
     args = run.arguments()
-    results = {"kvpress": importlib.metadata.version("kvpress"), "torch": torch.__version__, "torch_cpu": torch.backends.cpu.get_cpu_capability(),
-               "transformers": transformers.__version__, "compiler": library.peer_compiler().decode(),
+    results = {"kvpress": importlib.metadata.version("kvpress"), "torch": torch.__version__,
+               "torch_cpu": torch.backends.cpu.get_cpu_capability(), "transformers": transformers.__version__, "compiler": library.peer_compiler().decode(),
                "cpu": cpu_model(), "cores": os.cpu_count(), "date": datetime.datetime.now().isoformat(" ", "minutes"),
-               "timed_rounds": args.rounds, "load_before": os.getloadavg()[0], "openmp": openmp_runtimes()}
+               "timed_rounds": args.rounds, "openmp": openmp_runtimes()}
     if len(results["openmp"]) != 1:
         say(f"note: this process has {len(results['openmp'])} OpenMP runtimes, whose threads may disturb each other")
     say("peers: the limits of this machine")
@@ -310,7 +320,6 @@ def main():
                     results["rows"].append(row)
                     say(f"peers: {length} keys, {row['element']}, {row['policy']}, threads {threads}: "
                         f"{row['ratio_of_medians']:.1f} times as fast")
-    results["load_after"] = os.getloadavg()[0]
     table = markdown(results)
     print(table, end="")
     if args.out:
