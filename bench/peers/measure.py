@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The comparison itself; run.py, which makes the environment and starts this, says what is compared and timed."""
+import contextlib
 import ctypes
 import datetime
 import importlib.metadata
@@ -56,16 +57,32 @@ library.peer_compiler.restype = ctypes.c_char_p
 library.peer_limits.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_double), ctypes.POINTER(ctypes.c_double)]
 
 
+def cpu_seconds_of_others():
+    """Of all programs but this one, and what a hypervisor withheld; only differences mean anything."""
+    with open("/proc/stat", encoding="utf-8") as stat:
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
+@contextlib.contextmanager
+def watching(result):
+    """Notes how many cores others kept busy meanwhile."""
+    start, others = time.perf_counter(), cpu_seconds_of_others()
+    yield
+    result["cores_of_others"] = max(0, cpu_seconds_of_others() - others) / (time.perf_counter() - start)
+
+
 def limits(threads):
-    gflops, copy_gbs = ctypes.c_double(), ctypes.c_double()
-    library.peer_limits(threads, ctypes.byref(gflops), ctypes.byref(copy_gbs))
-    return {"gflops": gflops.value, "copy_gbs": copy_gbs.value}
+    gflops, copy_gbs, found = ctypes.c_double(), ctypes.c_double(), {}
+    with watching(found):
+        library.peer_limits(threads, ctypes.byref(gflops), ctypes.byref(copy_gbs))
+    return {"gflops": gflops.value, "copy_gbs": copy_gbs.value} | found
 
 
 class tensors:
-    """Attention that is not flat: the rows of a window ask alike, the query_heads of a group have a topic that some keys
-    answer, in clusters of neighbours, heads differ in how much, and the first key is a sink. The best quarter of 4096
-    keys gets half to three quarters of a window's attention to what lies before it."""
+    """Attention that is not flat: the rows of a window ask alike, the query_heads of a group have a topic that some
+    keys answer, in clusters of neighbours, heads differ in how much, and the first key is a sink. The best quarter of
+    4096 keys gets half to three quarters of a window's attention to what lies before it."""
 
     def __init__(self, length, element):
         torch.manual_seed(20261125)
@@ -149,17 +166,16 @@ def slots_of(data, head, keys, values):
     """The slots that some kept entries of a head say they come from; they must be those slots' entries."""
     numbers = values[:, :2].float().long()
     slots = numbers[:, 0] * 256 + numbers[:, 1]
-    return slots if torch.equal(keys, data.keys[0, head, slots]) and torch.equal(values, data.values[0, head, slots]) \
-        else slots[:0]
+    right = torch.equal(keys, data.keys[0, head, slots]) and torch.equal(values, data.values[0, head, slots])
+    verify(right, "kept keys and values are not those of one slot")
+    return slots
 
 
 def sets_of(data, entries):
     """[kv_head][slot]: which slots stay, from the keys and values of each head."""
     stays = torch.zeros(KV_HEADS, data.length, dtype=torch.bool)
     for head, (keys, values) in enumerate(entries):
-        slots = slots_of(data, head, keys, values)
-        verify(len(slots) == len(keys), "kept keys and values are not those of one slot")
-        stays[head, slots] = True
+        stays[head, slots_of(data, head, keys, values)] = True
         verify(stays[head].sum() == len(keys), "a slot was kept twice")
     return stays
 
@@ -223,28 +239,20 @@ def seconds_of(call):
     return seconds
 
 
-def cpu_seconds_of_others():
-    """Of all programs but this one, and what a hypervisor withheld; only differences mean anything."""
-    with open("/proc/stat", encoding="utf-8") as stat:
-        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
-
-
 def measure(data, adaptive, threads, rounds, scores):
     peer, press = ours(data, adaptive, threads), data.press(adaptive)
     row = {"keys": data.length, "element": str(data.element).removeprefix("torch."),
            "policy": "AdaKV" if adaptive else "SnapKV", "threads": threads,
            "agreement": check(data, adaptive, peer, scores), "rounds": []}
     moved_keys, moved_values = data.keys.clone(), data.values.clone()
-    start, others = time.perf_counter(), cpu_seconds_of_others()
-    for _ in range(rounds + 1):
-        one = {"kvpress": seconds_of(lambda: data.kvpress(press)), "kvevict": seconds_of(peer.gathered)}
-        one |= peer.stages()
-        moved_keys.copy_(data.keys)
-        moved_values.copy_(data.values)
-        peer.in_place(moved_keys, moved_values)
-        row["rounds"].append(one | {"in_place": peer.stages()["compact"]})
-    row["cores_of_others"] = max(0, cpu_seconds_of_others() - others) / (time.perf_counter() - start)
+    with watching(row):
+        for _ in range(rounds + 1):
+            one = {"kvpress": seconds_of(lambda: data.kvpress(press)), "kvevict": seconds_of(peer.gathered)}
+            one |= peer.stages()
+            moved_keys.copy_(data.keys)
+            moved_values.copy_(data.values)
+            peer.in_place(moved_keys, moved_values)
+            row["rounds"].append(one | {"in_place": peer.stages()["compact"]})
     del row["rounds"][0]
     row["median"] = {name: statistics.median(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
     row["best"] = {name: min(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
@@ -273,7 +281,7 @@ def markdown(results):
              f"cores; {results['date']}.", ""]
     for threads, m in results["limits"].items():
         lines.append(f"- limits of {threads} thread{'s' if threads != '1' else ''}: {m['gflops']:.1f} GFLOP/s "
-                     f"multiply-add, {m['copy_gbs']:.1f} GB/s memcpy (read + write)")
+                     f"multiply-add, {m['copy_gbs']:.1f} GB/s memcpy (read + write); others {m['cores_of_others']:.2f}")
     lines += ["", f"Milliseconds, medians of {results['timed_rounds']} rounds; `best` is the ratio of the fastest "
               "rounds. `of peak`: useful operations of Q K^T in kvevict's scoring over the fp32 multiply-add peak. "
               "AdaKVPress masks; it compacts nothing, kvevict does. `others`: cores that other programs kept busy "
@@ -301,8 +309,9 @@ def markdown(results):
 def main():
     args = run.arguments()
     results = {"kvpress": importlib.metadata.version("kvpress"), "torch": torch.__version__,
-               "torch_cpu": torch.backends.cpu.get_cpu_capability(), "transformers": transformers.__version__, "compiler": library.peer_compiler().decode(),
-               "cpu": cpu_model(), "cores": os.cpu_count(), "date": datetime.datetime.now().isoformat(" ", "minutes"),
+               "torch_cpu": torch.backends.cpu.get_cpu_capability(), "transformers": transformers.__version__,
+               "compiler": library.peer_compiler().decode(), "cpu": cpu_model(), "cores": os.cpu_count(),
+               "date": datetime.datetime.now().isoformat(" ", "minutes"),
                "timed_rounds": args.rounds, "openmp": openmp_runtimes()}
     if len(results["openmp"]) != 1:
         say(f"note: this process has {len(results['openmp'])} OpenMP runtimes, whose threads may disturb each other")
