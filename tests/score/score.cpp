@@ -286,6 +286,11 @@ TEST_CASE("positions: recency reads them, chance is a pure function of seed, row
   const inputs in{p.cache(), position_view{positions.data(), strided{.head = 6, .slot = 1}}};
   CHECK(scores(score::recency{}, in)[0] == std::vector<float>{5, 9, 2, 7, 0, 3});
   CHECK(scores(score::recency{}, p.in())[0] == std::vector<float>{0, 1, 2, 3, 4, 5});
+  // A stream of 2^24 + 10 tokens: as floats, the last ones would be equal in pairs.
+  constexpr index_t seen = (1 << 24) + 10;
+  const std::vector<index_t> late{0, 5, 10, seen - 3, seen - 2, seen - 1, 0, 5, 10, seen - 3, seen - 2, seen - 1};
+  const inputs stream{p.cache(), position_view{late.data(), strided{.head = 6, .slot = 1}}};
+  CHECK(scores(score::recency{}, stream)[0] == std::vector<float>{-10, -5, 0, 16777213, 16777214, 16777215});
   const auto chance = scores(score::random{7}, in), again = scores(score::random{7}, in);
   CHECK(chance == again);
   CHECK(chance[0] != chance[1]);
