@@ -296,6 +296,14 @@ TEST_CASE("positions: recency reads them, chance is a pure function of seed, row
   CHECK(chance[0] != chance[1]);
   CHECK(chance[0][2] == score::uniform_number(7, score::row_stream(p.cache().shape(), p.cache().shape().row(0)), 2));
   CHECK(scores(score::random{8}, in)[0] != chance[0]);
+  // A call for layer 3 draws what a call for four layers draws there.
+  const auto in_layers = [&](const cache_shape& shape) {
+    return scores(score::random{7}, inputs{key_cache{shape, 6, entries{p.keys.data(), strided{}, 2}}});
+  };
+  const auto whole = in_layers({4, 1, 2}), fourth = in_layers({1, 1, 2, 3, 4});
+  CHECK(fourth[0] == whole[6]);
+  CHECK(fourth[1] == whole[7]);
+  CHECK(whole[0] != whole[6]);
   double mean = 0;
   for (std::uint64_t i = 0; i < 100000; ++i) {
     const float u = score::uniform_number(1, 2, i);
