@@ -307,7 +307,7 @@ TEST_CASE("sums over rows pass 2^32: what a call needs is measured right") {
 }
 
 TEST_CASE("a row grows up to the last slot that it can have") {
-  constexpr index_t most = std::numeric_limits<index_t>::max();
+  constexpr index_t most = most_slots;
   const host::sparse<half> memory(offset_t{most} * 4 + 4);
   std::vector<index_t> lengths{most - 2};
   half tokens[12];
@@ -320,6 +320,23 @@ TEST_CASE("a row grows up to the last slot that it can have") {
   REQUIRE(append(cpu{}, more(2), to, lengths).ok());
   CHECK(lengths[0] == most);
   for (offset_t i = 0; i < 8; ++i) CHECK(memory.data()[offset_t{most - 2} * 4 + i].bits == i);
+
+  // One slot more is too long for every call, because blocks of slots could no longer be counted.
+  for (const index_t length : {index_t{most + 1}, std::numeric_limits<index_t>::max()}) {
+    const key_cache longer{cache_shape{}, length, entries{memory.data(), strided{}, 4}};
+    check_refused(check(longer), status_code::bad_shape, "length");
+    const offset_t places[] = {0, length};
+    const float score = 0;
+    index_t slot = -7;
+    offset_t offsets[] = {-7, -7};
+    host::scratch room(1 << 20);
+    check_refused(select(cpu{}, knorm{.budget = slots(1)}, row_scores{cache_shape{}, {&score, places, 1}},
+                         selection{{&slot, 1}, {offsets, 2}}, room.get()),
+                  status_code::bad_shape, "scores");
+    CHECK(slot == -7);
+  }
+  CHECK(check(key_cache{cache_shape{}, most, entries{memory.data(), strided{}, 4}}).ok());
+  CHECK(std::int64_t{most} + 1023 == std::numeric_limits<index_t>::max());
 }
 
 TEST_CASE("rows and streams of more than 2^24 tokens: the latest stay, one by one") {
