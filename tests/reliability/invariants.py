@@ -205,8 +205,8 @@ bug("Rows that only fill a packet weigh nothing", "padding is forgotten", "cpu/d
 bug("The threshold is exact, however long the search", "it gives up after 12 rounds", "cpu/detail/threshold.hpp",
     "while (at_high != total && range.open()) try_key", "while (at_high != total && range.open() && range.round < 12) try_key",
     "select")
-bug("The threshold does not depend on the sample", "a sampled key outside the bracket is believed",
-    "cpu/detail/threshold.hpp", "if (t <= range.low || t >= range.high) return;", "", "select")
+bug("Ties fill up what certain slots leave", "a key with too many above it counts as certain",
+    "cpu/detail/threshold.hpp", "if (at <= total) at_high = at;", "at_high = at;", "select")
 bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/detail/scan.hpp",
     "for (; mask != 0; mask &= mask - 1) f(static_cast<index_t>(std::countr_zero(mask)));",
     "for (; mask != 0; mask &= ~(0x80000000u >> std::countl_zero(mask))) f(31 - std::countl_zero(mask));", "select")
