@@ -53,6 +53,8 @@ TEST_CASE("amounts are exact") {
   CHECK(percent(12.5).of(1001) == 125);
   CHECK(slots(7).of(3) == 7);
   for (index_t n = 1; n < 5000; ++n) REQUIRE(percent(10).of(n) == n / 10);
+  for (index_t p = 0; p <= 100; ++p)  // 29 % of 100 is 29, though 0.29 * 100 is less
+    for (index_t n = 1; n < 50; ++n) REQUIRE(percent(p).of(100 * n) == p * n);
 }
 
 TEST_CASE("PyramidKV: vectors of kvpress' formula") {
@@ -149,10 +151,12 @@ TEST_CASE("Ada-KV: long rows, heads on very different scales, rows shorter than 
       const bool shorter = g() % 4 == 0;
       row.scores.resize(std::size_t(sinks + recent) + (shorter ? g() % 300 : 400 + g() % 4000));
       if (row.scores.empty()) row.scores.resize(1);
-      for (float& x : row.scores)
-        x = round % 3 == 0   ? std::exp(3 * normal(g) - float(r))
-            : round % 3 == 1 ? float(g() % 50) + float(r % 2) * 20
-                             : normal(g) + 3 * float(r);
+      for (std::size_t j = 0; j < row.scores.size(); ++j)
+        row.scores[j] = round % 5 == 0   ? std::exp(3 * normal(g) - float(r))
+                        : round % 5 == 1 ? float(g() % 50) + float(r % 2) * 20
+                        : round % 5 == 2 ? normal(g) + 3 * float(r)
+                                         // what every second slot says is wrong for the others, either way
+                                         : normal(g) + (j % 2 == std::size_t(round % 5 - 3) ? 5.0F : 0.0F);
       row.nominal = budget;
       row.sinks = sinks;
       row.recent = recent;
@@ -179,4 +183,10 @@ TEST_CASE("Ada-KV: pools of the caller's choice; without them the kv_heads of a 
   s[1] = {10, 10, 10, 10};
   CHECK(budgets(s, rule, {}, {one, 1}, shape) == counts{4, 4, 0, 0});
   CHECK(budgets(s, rule, {}, {}, shape) == counts{0, 4, 4, 0});
+}
+
+TEST_CASE("Ada-KV: a pool whose budgets are all protected slots has nothing to share") {
+  const std::vector<std::vector<float>> s{{5, 1, 2, 3}, {9, 9, 9, 9}};
+  for (const auto kind : {budget::safeguard::mixture, budget::safeguard::minimum})
+    CHECK(budgets(s, budget::adaptive{budget::uniform{slots(3)}, 0.2, kind}, protect{1, slots(2)}) == counts{3, 3});
 }

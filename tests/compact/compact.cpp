@@ -79,6 +79,19 @@ TEST_CASE("gather: into ragged memory with slack; the source stays") {
   CHECK(s.positions == before.positions);
 }
 
+TEST_CASE("gather: a side array goes where its own layout says, row by row") {
+  small s;
+  picked kept({{0, 2, 4}, {1, 3}});
+  floats keys(20, 9), values(10, 9);
+  std::vector<index_t> positions(9, 9);
+  const cache to{cache_shape{1, 1, 2}, 5, entries{keys.data(), hnd(1, 2, 5, 2), 2},
+                 entries{values.data(), hnd(1, 2, 5, 1), 1}};
+  REQUIRE(gather(cpu{}, s.cache(), kept.view(), to,
+                 side(s.positions.data(), per_slot, positions.data(), strided{.head = 1, .slot = 3}))
+              .ok());
+  CHECK(positions == std::vector<index_t>{0, 1007, 9, 14, 1021, 9, 28, 9, 9});
+}
+
 TEST_CASE("gather: from pages into a head-major cache, whatever the layouts") {
   const host::content<half> c(cache_shape{2, 1, 2}, {13}, 4, 6, 1);
   auto from = host::in_pages(c, host::page_order::hnd);
@@ -156,6 +169,7 @@ TEST_CASE("gather: bad destinations") {
   CHECK(code(to(m, m + 20, {1, 1, 2}, 1), "to.keys") == status_code::bad_shape);
   CHECK(code(to(s.keys.data(), m), "to.keys") == status_code::bad_pointer);      // the source itself
   CHECK(code(to(s.keys.data() + 3, m), "to.keys") == status_code::bad_pointer);  // one element in common
+  CHECK(code(to(s.keys.data() + 9, m), "to.keys") == status_code::bad_pointer);  // the last one of a row
   CHECK(code(to(m, s.values.data() - 2), "to.values") == status_code::bad_pointer);
 
   const offset_t narrow[] = {0, 2, 4};

@@ -79,6 +79,24 @@ TEST_CASE("append: a row grows, is evicted, and grows again in the room that it 
                                 c.keys[std::size_t(r)][std::size_t(tokens_of[r][s] * 8 + d)]));
 }
 
+TEST_CASE("append: keys alone; a full row is refused though it has no values") {
+  const std::vector<offset_t> offsets{0, 3, 5};
+  std::vector<float> keys(6, -1.F);
+  std::vector<index_t> lengths{2, 1};
+  const key_cache to{cache_shape{1, 1, 2}, lengths.data(), entries{keys.data(), flat{offsets.data(), 1}, 1}};
+  std::vector<float> k{1, 2, 3, 4};
+  const auto added = [&](index_t n) {
+    return key_cache{cache_shape{1, 1, 2}, n, entries{k.data(), hnd(1, 2, 2, 1), 1}};
+  };
+  const status full_row = append(cpu{}, added(2), to, lengths);
+  CHECK(full_row.code == status_code::small_output);
+  CHECK(full_row.needed == 4 * offset_t{sizeof(float)});
+  CHECK(keys == std::vector<float>(6, -1.F));
+  CHECK(lengths == std::vector<index_t>{2, 1});
+  REQUIRE(append(cpu{}, added(1), to, lengths).ok());
+  CHECK(keys == std::vector<float>{-1, -1, 1, -1, 3, -1});
+}
+
 TEST_CASE("append: bad input") {
   std::vector<float> memory(64);
   std::vector<index_t> lengths{0, 0}, one{0};

@@ -294,7 +294,15 @@ TEST_CASE("bad states and bad calls are refused and nothing changes") {
   const inputs in{p.cache(), p.query_rows()};
   std::memset(static_cast<void*>(memory.data()), 0x5a, memory.size() * 64);
   expect(observe(cpu{}, policy, state, in, room.get()), status_code::bad_input, "state");  // never started
+  // What refused calls need is nothing; measuring reads no state that is not one.
+  const std::vector<decode_state<>> none;
+  for (const auto& bad : {std::vector<decode_state<>>{state}, none, {decode_state{workspace{}}}, {state, state}}) {
+    CHECK(selection_capacity(policy, bad, in) == 0);
+    CHECK(workspace_bytes(cpu{}, policy, bad, in) == 0);
+  }
   REQUIRE(start(policy, extent, state).ok());
+  CHECK(selection_capacity(policy, state, in) == 16);
+  CHECK(workspace_bytes(cpu{}, policy, state, in) > 0);
   const auto fresh = memory;
   const auto refused = [&](const status& s, status_code code, const char* argument) {
     expect(s, code, argument);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,7 @@ TEST_CASE("lives of caches, chosen by chance: every property holds at every step
   const char* wanted = std::getenv("KVEVICT_LIVES");
   const long lives = wanted != nullptr ? std::atol(wanted) : 1500;
   std::mt19937 generator(wanted != nullptr ? std::random_device{}() : 2026u);
+  const auto start = std::chrono::steady_clock::now();
   for (long life = 0; life < lives; ++life) {
     std::uint8_t bytes[64];
     for (std::uint8_t& b : bytes) b = std::uint8_t(generator());
@@ -19,7 +21,10 @@ TEST_CASE("lives of caches, chosen by chance: every property holds at every step
     REQUIRE_NOTHROW(properties::run_life(bytes, sizeof bytes));
   }
   CHECK(properties::selections > 10 * std::uint64_t(lives));
-  if (wanted != nullptr) MESSAGE("rows selected: " << properties::selections);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  if (wanted != nullptr)
+    MESSAGE("rows selected: " << properties::selections << ", "
+                              << std::uint64_t(double(properties::selections) / seconds.count()) << " a second");
 }
 
 TEST_CASE("the lives that a fuzzer found worth keeping (tests/reliability/corpus)") {

@@ -45,13 +45,14 @@ class choices {
       const float special[] = {0.0F, -0.0F, INFINITY, -INFINITY, NAN, 1e-40F, 3e38F};
       return special[between(0, 6)];
     }
-    return std::normal_distribution<float>()(generator_);
+    return normal_(generator_);
   }
 
  private:
   const std::uint8_t* data_;
   std::size_t size_, at_ = 0;
   std::mt19937 generator_;
+  std::normal_distribution<float> normal_;
 };
 
 /// Memory of an engine: a ragged cache per head, or blocks of a pool, or slots in any order.

@@ -286,11 +286,24 @@ TEST_CASE("positions: recency reads them, chance is a pure function of seed, row
   const inputs in{p.cache(), position_view{positions.data(), strided{.head = 6, .slot = 1}}};
   CHECK(scores(score::recency{}, in)[0] == std::vector<float>{5, 9, 2, 7, 0, 3});
   CHECK(scores(score::recency{}, p.in())[0] == std::vector<float>{0, 1, 2, 3, 4, 5});
+  // A stream of 2^24 + 10 tokens: as floats, the last ones would be equal in pairs.
+  constexpr index_t seen = (1 << 24) + 10;
+  const std::vector<index_t> late{0, 5, 10, seen - 3, seen - 2, seen - 1, 0, 5, 10, seen - 3, seen - 2, seen - 1};
+  const inputs stream{p.cache(), position_view{late.data(), strided{.head = 6, .slot = 1}}};
+  CHECK(scores(score::recency{}, stream)[0] == std::vector<float>{-10, -5, 0, 16777213, 16777214, 16777215});
   const auto chance = scores(score::random{7}, in), again = scores(score::random{7}, in);
   CHECK(chance == again);
   CHECK(chance[0] != chance[1]);
   CHECK(chance[0][2] == score::uniform_number(7, score::row_stream(p.cache().shape(), p.cache().shape().row(0)), 2));
   CHECK(scores(score::random{8}, in)[0] != chance[0]);
+  // A call for layer 3 draws what a call for four layers draws there.
+  const auto in_layers = [&](const cache_shape& shape) {
+    return scores(score::random{7}, inputs{key_cache{shape, 6, entries{p.keys.data(), strided{}, 2}}});
+  };
+  const auto whole = in_layers({4, 1, 2}), fourth = in_layers({1, 1, 2, 3, 4});
+  CHECK(fourth[0] == whole[6]);
+  CHECK(fourth[1] == whole[7]);
+  CHECK(whole[0] != whole[6]);
   double mean = 0;
   for (std::uint64_t i = 0; i < 100000; ++i) {
     const float u = score::uniform_number(1, 2, i);

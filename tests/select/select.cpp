@@ -43,6 +43,23 @@ TEST_CASE("selection: the contract in small tables") {
   CHECK(pick({1e-45F, 0, -1e-45F}, 1) == ids{0});  // subnormals count
 }
 
+TEST_CASE("protection: sinks first, a short row protects no more slots than it has") {
+  struct {
+    protect p;
+    index_t length, budget, sinks, recent;
+  } const table[] = {
+      {{2, slots(3)}, 10, 6, 2, 3},     {{2, slots(3)}, 5, 5, 2, 3},     {{2, slots(3)}, 4, 4, 2, 2},
+      {{2, slots(3)}, 2, 2, 2, 0},      {{2, slots(3)}, 1, 1, 1, 0},     {{0, percent(50)}, 10, 7, 0, 3},
+      {{1, percent(100)}, 10, 4, 1, 4}, {{1, percent(100)}, 4, 9, 1, 3}, {{}, 3, 1, 0, 0},
+  };
+  for (const auto& t : table) {
+    CAPTURE(t.length);
+    const protected_slots got = t.p.of(t.length, t.budget);
+    CHECK(got.sinks == t.sinks);
+    CHECK(got.recent == t.recent);
+  }
+}
+
 TEST_CASE("selection: random rows against a full sort") {
   std::mt19937 g(11);
   for (int round = 0; round < 1500; ++round) {
@@ -98,6 +115,9 @@ std::vector<float> long_row(int kind, index_t n, std::mt19937& g) {
       case 8:
         x = j < n / 50 ? 100 + normal(g) : normal(g);
         break;  // the best at one end
+      case 9:
+        x = j % 2 == 0 ? normal(g) : 5 + normal(g);
+        break;  // in step, and low where a sample looks
       default:
         x = 1 + float(g() % 3) * 1.2e-7F;
         break;  // neighbours in the last bit
@@ -110,9 +130,9 @@ std::vector<float> long_row(int kind, index_t n, std::mt19937& g) {
 
 TEST_CASE("selection: long rows, whatever their distribution, against a full sort") {
   std::mt19937 g(12);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 440; ++round) {
     const index_t n = 400 + index_t(g() % 9000), sinks = index_t(g() % 5), recent = index_t(g() % 40);
-    const std::vector<float> s = long_row(round % 10, n, g);
+    const std::vector<float> s = long_row(round % 11, n, g);
     const index_t most = n - sinks - recent;
     const index_t budget = sinks + recent + (round % 3 == 0 ? index_t(g() % 20) : index_t(g() % unsigned(most)));
     CAPTURE(round);
@@ -136,4 +156,10 @@ TEST_CASE("receipts: kept, evicted, bytes, threshold and score share") {
   CHECK(std::isnan(r.score_share));
   pick({4, 1, 3, 9}, 2, 1, 1, &r);  // nothing but protected slots
   CHECK(std::isnan(r.threshold));
+
+  // An eviction knows what a slot takes: 3 dims of a key, 5 of a value.
+  const host::problem p(2, 1, 10, 3, 5, 1);
+  const host::kept kept = host::evict(host::composed{score::recency{}, budget::uniform{slots(4)}}, p.in());
+  REQUIRE(kept.status.ok());
+  for (const row_receipt& row : kept.receipts) CHECK(row.bytes_freed == 6 * (3 + 5) * offset_t{sizeof(float)});
 }

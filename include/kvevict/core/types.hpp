@@ -4,12 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <kvevict/core/config.hpp>
+#include <limits>
 #include <type_traits>
 
 namespace kvevict {
 
 /// A slot, a head, a layer, a position: anything that is counted per row. 2^31 - 1 at most.
 using index_t = std::int32_t;
+
+/// Slots of a row, at most: below 2^31 by so much that loops over blocks of slots can count past the end of a row.
+inline constexpr index_t most_slots = std::numeric_limits<index_t>::max() - 1023;
 
 /// A place in memory counted in elements, or a sum over rows: 32 layers of 128 k slots pass 2^31.
 using offset_t = std::int64_t;

@@ -149,8 +149,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   };
   for (index_t r = 0; r < in.scores.rows; ++r) {
     const offset_t length = in.scores.offsets[r + 1] - in.scores.offsets[r];
-    if (length < 1 || length > std::numeric_limits<index_t>::max())
-      return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and below 2^31"};
+    if (length < 1 || length > most_slots)
+      return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and at most most_slots"};
     const auto plan = plan_of(r);
     if (const status s = detail::check(plan); !s.ok()) return s;
   }

@@ -8,10 +8,14 @@
 /// Scores that read no key: from positions, or from chance.
 namespace kvevict::score {
 
-/// The slot's position (its slot where no positions are passed): later is better. Exact up to 2^24.
+/// The slot's position (its slot where no positions are passed): later is better. A float tells 2^24 whole numbers
+/// apart, so a sequence of more tokens is counted from 2^24 tokens before its end: the order of the latest 2^24 is
+/// exact, older ones are below them and rounded.
 struct recency {
   static constexpr bool per_query_head = false;
   friend constexpr bool operator==(const recency&, const recency&) = default;
+
+  static constexpr index_t exact_tokens = 1 << 24;
 };
 
 /// A number in (0, 1] that is a pure function of (seed, stream, counter): the same on every backend, in any order.

@@ -72,6 +72,7 @@ template <cache_view Cache>
     const row_id row = shape.row(r);
     const index_t length = cache.length(row);
     if (length < 1) return {status_code::bad_shape, "length", "the length of a row must be at least one slot"};
+    if (length > most_slots) return {status_code::bad_shape, "length", "a row has more slots than kvevict::most_slots"};
     bool fits = has_room(cache.keys(), row, length);
     if constexpr (cache_with_values<Cache>) fits = fits && has_room(cache.values(), row, length);
     if (!fits) return {status_code::bad_shape, "length", "the length of a row exceeds the capacity of its layout"};

@@ -37,8 +37,8 @@ status append(const cpu<Executor>& on, const Added& added, const To& to, const s
   for (index_t r = 0; r < shape.rows(); ++r) {
     const row_id row = shape.row(r);
     const index_t more = added.length(row);
-    if (lengths[r] < 0 || more < 0 || lengths[r] > std::numeric_limits<index_t>::max() - more)
-      return {status_code::bad_shape, "lengths", "a length is negative, or the row would pass 2^31 slots"};
+    if (lengths[r] < 0 || more < 0 || lengths[r] > most_slots - more)
+      return {status_code::bad_shape, "lengths", "a length is negative, or the row would pass most_slots"};
     if (lengths[r] != to.length(row))
       return {status_code::bad_shape, "lengths", "the lengths are not those of the destination"};
     bool fits = has_room(to.keys(), row, lengths[r] + more);

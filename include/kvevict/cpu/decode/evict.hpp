@@ -6,17 +6,21 @@
 /// Evictions along decode: the same scorer, budget and protection, on what the states remember (decode/state.hpp).
 namespace kvevict {
 
-/// Slots that the selection of an eviction needs.
+/// Slots that the selection of an eviction needs; 0 where the states do not fit and the call will be refused.
 template <eviction_policy Policy, class States, class Inputs>
 [[nodiscard]] offset_t selection_capacity(const Policy& policy, const States& of, const Inputs& in) {
-  return selection_capacity(policy, detail::eviction_inputs(in, states_of(of)));
+  const auto states = states_of(of);
+  if (!detail::check_states(policy, states, in).ok()) return 0;
+  return selection_capacity(policy, detail::eviction_inputs(in, states));
 }
 
-/// Bytes that `observe` and `evict` need. Reads the lengths of the cache as they will be at that call.
+/// Bytes that `observe` and `evict` need; 0 where the states do not fit and the call will be refused. Reads the lengths
+/// of the cache as they will be at that call.
 template <class Executor, eviction_policy Policy, class States, class Inputs>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const States& of,
                                        const Inputs& in) {
   const auto states = states_of(of);
+  if (!detail::check_states(policy, states, in).ok()) return 0;
   carver observation, eviction;
   detail::score_memory::take(observation, policy.scorer(), detail::extent_of(in, detail::longest_row(in)),
                              on.how.workers());

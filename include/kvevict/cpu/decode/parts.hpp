@@ -129,7 +129,7 @@ template <class Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status check_states(const Policy& policy, const decode_states<Feed>& states, const Inputs& in) {
   const cache_shape shape = in.cache.shape();
   if (states.data == nullptr) return {status_code::bad_pointer, "states", "the states are null"};
-  if (states.size() != shape.seqs)
+  if (states.size() < 1 || states.size() != shape.seqs)
     return {status_code::bad_shape, "states", "there must be one state per sequence of the cache"};
   const row_memory m = memory_of(policy.scorer());
   for (index_t i = 0; i < shape.seqs; ++i) {

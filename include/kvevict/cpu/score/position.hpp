@@ -40,7 +40,8 @@ struct source_kernel<score::recency> {
   static void run(const score::recency&, const Inputs& in, const score::row_context& row, const scratch_extent&,
                   float* out, carver) {
     const row_positions position = positions_of(in, row.row);
-    for (index_t j = 0; j < row.length; ++j) out[j] = static_cast<float>(position(j));
+    const index_t first = greatest(0, row.seen - score::recency::exact_tokens);
+    for (index_t j = 0; j < row.length; ++j) out[j] = static_cast<float>(position(j) - first);
   }
 };
 

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""What must always hold, and for each of it a bug that breaks it: the kind that a tired programmer writes.
+
+inject.py applies them one by one. `old` stands exactly once in `file`; `caught_by` are the test programs that have to
+fail, all of them.
+"""
+from typing import NamedTuple
+
+
+class Bug(NamedTuple):
+    name: str  # the invariant
+    mistake: str
+    file: str
+    old: str
+    new: str
+    caught_by: tuple
+
+
+BUGS = []
+
+
+def bug(name, mistake, file, old, new, *caught_by):
+    BUGS.append(Bug(name, mistake, f"include/kvevict/{file}", old, new, caught_by))
+
+
+# Numbers and shapes
+
+bug("A half is the number it stands for, infinity included", "> for >=", "core/element.hpp",
+    "magnitude >= 0x0f800000u", "magnitude > 0x0f800000u", "core")
+bug("Halves are rounded to nearest, ties to even", "ties away from zero", "core/element.hpp",
+    "magnitude + 0xfffu + ((magnitude >> 13) & 1u)", "magnitude + 0x1000u", "core")
+bug("A share of a budget is exact on every machine", "the product of a binary fraction", "core/amount.hpp",
+    "static_cast<offset_t>(millionths) * whole / 1000000", "static_cast<offset_t>(millionths / 1e6 * whole)", "budget")
+bug("Extents that cannot be numbered are refused", "the product is an int", "view/check.hpp",
+    "static_cast<offset_t>(shape.layers) * shape.seqs > most", "shape.layers * shape.seqs > most", "policy")
+bug("Element offsets are 64-bit", "int instead of offset_t", "view/strided.hpp",
+    "const offset_t entry = dims, head = entry * capacity, seq = head * heads;",
+    "const index_t entry = dims, head = entry * capacity, seq = head * heads;", "extents")
+bug("The capacity of a table row is 64-bit", "int instead of offset_t", "view/paged.hpp",
+    "return static_cast<offset_t>(max_blocks) * block_size;", "return max_blocks * block_size;", "extents")
+bug("Sums over rows are 64-bit", "int instead of offset_t", "cpu/detail/memory.hpp",
+    "offset_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));",
+    "index_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));", "extents")
+
+# What is read
+
+bug("A query row sees its own slot and those before", "off by one", "cpu/score/attention.hpp",
+    "position.before(i + 1, row.length)", "position.before(i, row.length)", "score")
+bug("After an eviction a row sees the slots up to its position, not up to its index", "slots instead of positions",
+    "cpu/detail/attention_operands.hpp", "seen_by.before(position + 1, row.length)",
+    "least(position + 1, row.length)", "decode")
+bug("Positions are searched for the first that is not below", "<= for <", "view/inputs.hpp",
+    "if ((*this)(middle) < end)", "if ((*this)(middle) <= end)", "decode")
+bug("What is given as too few query rows is refused", "rows are counted against the cache",
+    "cpu/score/attention.hpp", "if (rows < least(s.window, row.seen))", "if (rows < least(s.window, 1))", "policy")
+bug("A row of no slots is refused", "< 0 for < 1", "view/check.hpp",
+    "if (length < 1) return {status_code::bad_shape, \"length\"", "if (length < 0) return {status_code::bad_shape, \"length\"",
+    "policy")
+bug("A row longer than its memory is refused", "off by one", "view/check.hpp",
+    "return length <= entries.layout.capacity(row);", "return length - 1 <= entries.layout.capacity(row);", "decode")
+
+# Scores
+
+bug("Scores of a row do not depend on what the memory held", "the sums are not cleared", "cpu/score/attention.hpp",
+    "out[i] = 0.0F;", "static_cast<void>(out[i]);", "score")
+bug("Logits are scaled by 1 / sqrt(dims)", "the root is forgotten", "cpu/detail/attention_operands.hpp",
+    "log2_of_e / std::sqrt(static_cast<float>(dims))", "log2_of_e / static_cast<float>(dims)", "score")
+bug("AhaKV's gain counts the tokens that a row sees", "off by one", "cpu/detail/attention_operands.hpp",
+    "s.gain(position + 1, row.budget)", "s.gain(position, row.budget)", "score")
+bug("AhaKV's gain is sqrt(2 ln(i / k))", "the factor is forgotten", "score/gain.hpp",
+    "std::sqrt(2 * std::log(", "std::sqrt(std::log(", "policy")
+bug("The mean over the rows that see a slot goes by age", "indices instead of positions", "cpu/score/attention.hpp",
+    "row.seen - 1 - position(j)", "row.length - 1 - j", "decode")
+bug("The value prior is relative to the largest pooled norm", "the norms instead of the pooled norms",
+    "cpu/score/prior.hpp", "peak = greatest(peak, pooled[j])", "peak = greatest(peak, norms[j])", "score")
+bug("A row whose values are all zero keeps its scores", "a division by zero", "cpu/score/prior.hpp",
+    "if (peak != 0.0F) array", "array", "score")
+bug("Average pooling counts what lies beyond the border", "divided by the slots that are there", "cpu/score/pool.hpp",
+    "sum / static_cast<float>(width)", "sum / static_cast<float>(last - greatest(0, j - reach) + 1)", "score")
+bug("Maximum pooling ends at the border", "off by one", "cpu/score/pool.hpp",
+    "in[greatest(0, j - reach)]", "in[greatest(1, j - reach)]", "score")
+bug("Recent slots are not pooled", "the whole row is", "cpu/score/pool.hpp",
+    "const index_t count = row.length - row.recent;", "const index_t count = row.length;", "decode")
+bug("The group is reduced by the mean of all its heads", "the last head is forgotten", "cpu/score/group.hpp",
+    "for (index_t h = 1; h < row.group_size; ++h)", "for (index_t h = 1; h < row.group_size - 1; ++h)", "score")
+bug("The mean of a layer is over its kv_heads", "one too few", "cpu/score/score.hpp",
+    "mean /= static_cast<float>(shape.kv_heads);", "mean /= static_cast<float>(shape.kv_heads - 1);", "score")
+bug("KeyDiff's anchor is the mean of normalised keys", "the sum of the keys themselves", "cpu/score/keys.hpp",
+    "total[d] += static_cast<double>(key[d]) * scale;", "total[d] += static_cast<double>(key[d]);", "score")
+bug("Chance is a function of seed, row and position", "the slot instead of the position", "cpu/score/position.hpp",
+    "out[j] = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));",
+    "out[j] = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(j));", "decode")
+bug("The draws of the layers of a model differ, in one call or many", "the layer of the call", "score/position.hpp",
+    "static_cast<std::uint64_t>(shape.first_layer + row.layer)", "static_cast<std::uint64_t>(row.layer)", "score")
+bug("The latest 2^24 tokens are told apart, however many there were", "the position itself as a float",
+    "cpu/score/position.hpp", "static_cast<float>(position(j) - first)", "static_cast<float>(position(j))", "extents")
+
+# Budgets
+
+bug("PyramidKV's schedule goes by the layer of the model", "the layer of the call", "budget/pyramid.hpp",
+    "(shape.first_layer + e.row.layer) * step", "e.row.layer * step", "budget")
+bug("A short row protects no more slots than it has", "the sinks are counted twice", "select/protect.hpp",
+    "static_cast<offset_t>(length - first)", "static_cast<offset_t>(length)", "select")
+bug("H2O's recent slots are a share of the budget", "a share of the length", "select/protect.hpp",
+    "recent.of(budget)", "recent.of(length)", "decode")
+bug("The sum of a pool's budgets is exact", "off by one", "cpu/budget/adaptive.hpp",
+    "for (; left > 0; --left)", "for (; left > 1; --left)", "budget")
+bug("Equal remainders go to the smaller row", ">= for >", "cpu/budget/adaptive.hpp",
+    "remainder[i] > remainder[largest]", "remainder[i] >= remainder[largest]", "budget")
+bug("No row gets more slots than it has", "a full row still gets some", "cpu/budget/adaptive.hpp",
+    "if (share[i] < of(i).room && (", "if ((", "budget")
+bug("Equal scores go to the smaller row", "the last row first", "cpu/budget/adaptive.hpp",
+    "for (index_t i = 0; i < rows; ++i) {  // rows in order", "for (index_t i = rows - 1; i >= 0; --i) {  // rows in order",
+    "budget")
+bug("Each row keeps the safeguard's share", "the other safeguard's rows get it", "cpu/budget/adaptive.hpp",
+    "rule.kind == budget::safeguard::minimum ? least(", "rule.kind == budget::safeguard::mixture ? least(", "budget")
+bug("Protected slots count towards the safeguard's share", "the floor comes on top", "cpu/budget/adaptive.hpp",
+    "greatest(0, floor - r.kept.count())", "greatest(0, floor)", "budget")
+bug("Budgets do not depend on what the workspace held", "shares are not cleared", "cpu/budget/adaptive.hpp",
+    "for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;\n", "\n", "budget")
+bug("Every rank keeps what one process would: its own heads' shares", "the first head is forgotten",
+    "cpu/budget/across_ranks.hpp", "s.share[ranks.first_kv_head + h]", "s.share[h]", "budget")
+bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_ranks.hpp",
+    "numbers[digit_bins] += greatest(c.floor, s.above[r]);", "numbers[digit_bins] += s.above[r];", "budget")
+bug("Two workers share no scratch", "the worker is forgotten", "cpu/budget/share.hpp",
+    "carver place(memory.pool_memory + worker * memory.pool_memory_bytes);",
+    "carver place(memory.pool_memory);", "threads")
+
+# Selections
+
+bug("NaN is below every number", "NaN as its bits order it", "select/order.hpp",
+    "magnitude > 0x7f800000 ? std::numeric_limits<std::int32_t>::min() : number", "number", "select")
+bug("-0 equals +0", "-0 as its bits order it", "select/order.hpp", "(magnitude ^ sign) - sign;", "magnitude ^ sign;", "select")
+bug("A refused call writes nothing", "the first offset is set before the checks", "cpu/evict.hpp",
+    "const status mine = [&]() -> status {", "if (out.offsets.data != nullptr) out.offsets[0] = 0;\n"
+    "  const status mine = [&]() -> status {", "policy")
+bug("Too little room for the selection is refused", "the slots are not counted", "cpu/evict.hpp",
+    "detail::check_selection(out, shape.rows(), selection_capacity(policy, in))",
+    "detail::check_selection(out, shape.rows(), 0)", "policy")
+bug("A receipt counts the bytes of keys and values", "keys only", "cpu/select/receipt.hpp",
+    "return bytes(cache.keys()) + bytes(cache.values());", "return bytes(cache.keys());", "select", "decode")
+bug("A union holds what any row retains", "> 1 for > 0", "cpu/select/one_set.hpp",
+    "any += m.votes[j] > 0 ? 1 : 0;", "any += m.votes[j] > 1 ? 1 : 0;", "select")
+bug("A vote keeps the average, rounded down", "rounded up", "cpu/select/one_set.hpp",
+    "any : total / rows.count()", "any : (total + rows.count() - 1) / rows.count()", "select")
+bug("A token set of a sequence covers its rows in all layers", "the sequences of a layer are forgotten",
+    "cpu/select/one_set.hpp", "(i / shape.kv_heads * shape.seqs + set)", "(i / shape.kv_heads + set)", "select")
+
+# Memory
+
+bug("Retained slots of a selection ascend", "a slot twice is let through", "compact/moves.hpp",
+    "next = slot + 1;", "next = slot;", "compact")
+bug("A row of a selection has room to grow in flat memory", "the slack is forgotten", "compact/moves.hpp",
+    "(kept.offsets[r + 1] - kept.offsets[r]) + slack;", "(kept.offsets[r + 1] - kept.offsets[r]);", "compact")
+bug("A side array goes where its own layout says", "the layout of the source", "compact/moves.hpp",
+    "to[to_layout.offset(row, target, 0)]", "to[from_layout.offset(row, target, 0)]", "compact")
+bug("Memory that overlaps is refused", "the last element is not counted", "cpu/compact/gather.hpp",
+    "a.at(row, last, a.dims() - 1)", "a.at(row, last, 0)", "compact")
+bug("Swap-fill moves as few entries as can be", "off by one", "cpu/compact/swap_fill.hpp",
+    "if (place < m) continue;", "if (place < m - 1) continue;", "compact")
+bug("Swap-fill fills only holes that evicted tokens leave", "<= for <", "cpu/compact/swap_fill.hpp",
+    "order(row, evicted) < m", "order(row, evicted) <= m", "compact")
+bug("A key turns to its new position", "the sign", "cpu/compact/rotate.hpp",
+    "static_cast<offset_t>(after(j)) - before(j)", "static_cast<offset_t>(before(j)) - after(j)", "compact")
+bug("The pairs of RoPE are the model's", "the two kinds swapped", "cpu/compact/rotate.hpp",
+    "embedding.pairs == rope_pairs::half_split", "embedding.pairs == rope_pairs::interleaved", "compact")
+bug("A row is no longer than its loops can count", "one more", "core/types.hpp",
+    "std::numeric_limits<index_t>::max() - 1023", "std::numeric_limits<index_t>::max() - 1022", "extents")
+bug("New entries go behind the last slot", "off by one", "cpu/decode/append.hpp",
+    "copy_slot(added, to, row, i, first + i)", "copy_slot(added, to, row, i, first + i - (first > 0 ? 1 : 0))", "decode")
+bug("A full row is refused", "the new slots are not counted", "cpu/decode/append.hpp",
+    "bool fits = has_room(to.keys(), row, lengths[r] + more);", "bool fits = has_room(to.keys(), row, lengths[r]);",
+    "decode")
+bug("No block is freed that still holds a slot", "rounded down", "compact/blocks.hpp",
+    "(longest + slack + layout.block_size - 1) / layout.block_size", "(longest + slack) / layout.block_size", "compact")
+bug("Every block is freed exactly once", "the counts stay", "compact/blocks.hpp",
+    "counts.data[t] = least(counts.data[t], needed);", "", "compact")
+bug("Every block that can be is freed", "off by one", "compact/blocks.hpp",
+    "for (index_t b = needed; b < counts.data[t]; ++b)", "for (index_t b = needed + 1; b < counts.data[t]; ++b)", "compact")
+bug("A refused call frees nothing", "the count is cleared before the checks", "compact/blocks.hpp",
+    "  offset_t total = 0;\n", "  offset_t total = freed_count = 0;\n", "compact")
+
+# Decode
+
+bug("Running sums of every query_head survive a compaction", "one head per row", "cpu/decode/side.hpp",
+    "i < h.sums * h.group_size", "i < h.sums", "decode")
+bug("Positions follow the retained slots", "those of the first row", "cpu/decode/side.hpp",
+    "keep(p.positions + at * capacity);", "keep(p.positions);", "decode")
+bug("A new slot starts with its own row's weight", "the last one is not cleared", "cpu/decode/observe.hpp",
+    "for (index_t j = row.length - added; j < row.length; ++j) head[j] = 0.0F;",
+    "for (index_t j = row.length - added; j < row.length - 1; ++j) head[j] = 0.0F;", "decode")
+bug("The remembered rows come in the order of their tokens", "the order of the ring", "cpu/decode/parts.hpp",
+    "(h.seen - count(h) + slot) % h.window", "slot % h.window", "decode")
+bug("A share of the budget refers to the prompt", "to what is cached", "cpu/decode/parts.hpp",
+    "return prompt > 0 ? prompt : length;", "return prompt > length ? prompt : length;", "decode")
+bug("A state that was cut short is refused", "its size is not compared", "decode/state.hpp",
+    "if (bytes_.size() < needed) return", "if (bytes_.size() < 0) return", "decode")
+
+# The files that are tuned for speed, last
+
+bug("What a row does not see weighs nothing", "> for >=", "cpu/detail/attention_columns.hpp",
+    "if (slot + j >= visible[r])", "if (slot + j > visible[r])", "score")
+bug("Rows that only fill a packet weigh nothing", "padding is forgotten", "cpu/detail/attention_operands.hpp",
+    "to.weight[r] = padding ? 0.0F : ", "to.weight[r] = ", "score")
+bug("The threshold is exact, however long the search", "it gives up after 12 rounds", "cpu/detail/threshold.hpp",
+    "while (at_high != total && range.open()) try_key", "while (at_high != total && range.open() && range.round < 12) try_key",
+    "select")
+bug("The threshold does not depend on the sample", "a sampled key outside the bracket is believed",
+    "cpu/detail/threshold.hpp", "if (t <= range.low || t >= range.high) return;", "", "select")
+bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/detail/scan.hpp",
+    "for (; mask != 0; mask &= mask - 1) f(static_cast<index_t>(std::countr_zero(mask)));",
+    "for (; mask != 0; mask &= ~(0x80000000u >> std::countl_zero(mask))) f(31 - std::countl_zero(mask));", "select")
+bug("As many equal scores stay as the budget has room for", "--x for x--", "cpu/select/select.hpp",
+    "if (ties-- > 0)", "if (--ties > 0)", "select")
+bug("Sinks are outside the candidates", "their scores compete", "cpu/select/select.hpp",
+    "write_keys(scores.data + kept.sinks,", "write_keys(scores.data,", "select")
+bug("Retained slots are in order, recent ones last", "the recent ones directly behind the sinks", "cpu/select/select.hpp",
+    "keep(last, length, retained + kept.sinks + free_budget);", "keep(last, length, retained + kept.sinks);", "select")
+bug("Compaction reads every entry before it is overwritten", "from the back", "cpu/detail/copy_entry.hpp",
+    "for (index_t k = first; k < retained.size(); ++k) copy_slot(from, to, row, retained[k], k);",
+    "for (index_t k = static_cast<index_t>(retained.size()) - 1; k >= first; --k) copy_slot(from, to, row, retained[k], k);",
+    "compact")
