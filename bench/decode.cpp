@@ -19,13 +19,14 @@ void h2o_update(benchmark::State& state) {
   const index_t capacity = length + steps, query_heads = kv_heads * group;
   const cpu on{openmp{.threads = index_t(state.range(1))}};
   const h2o policy{.budget = slots(length)};
-  std::vector<float> attention(std::size_t(query_heads * capacity), 1.0F / float(length));
+  std::vector<cache_line> memory_of_attention(cache_lines(offset_t{4} * query_heads * capacity));  // aligned
+  auto* const attention = reinterpret_cast<float*>(memory_of_attention.data());
+  std::fill_n(attention, query_heads * capacity, 1.0F / float(length));
   std::vector<index_t> lengths(kv_heads, length);
   float key = 0;
   const key_cache cached{cache_shape{1, 1, kv_heads}, lengths.data(), entries{&key, strided{}, 1}};
   const auto rows = [&](index_t count, index_t stride) {
-    return attention_view{entries{attention.data(), strided{.head = capacity, .slot = stride}, capacity}, query_heads,
-                          count};
+    return attention_view{entries{attention, strided{.head = capacity, .slot = stride}, capacity}, query_heads, count};
   };
   const sequence_extent extent{.shape = cached.shape(), .capacity = capacity, .query_heads = query_heads};
   std::vector<cache_line> memory(cache_lines(state_bytes<row_feed::attention>(policy, extent)));

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <map>
 
+#include "huge_pages.hpp"
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -58,7 +60,7 @@ machine_limits measure(int threads) {
   m.gflops = 2.0 * 10 * width * static_cast<double>(rounds) * threads / seconds / 1e9;
 
   constexpr std::size_t bytes = std::size_t{256} << 20;
-  std::vector<char> from(bytes, 1), to(bytes, 2);
+  big_vector<char> from(bytes, 1), to(bytes, 2);
   const double copy = best_seconds(7, threads, [&] {
     const auto n = static_cast<std::size_t>(omp_get_num_threads()), t = static_cast<std::size_t>(omp_get_thread_num());
     std::memcpy(to.data() + bytes / n * t, from.data() + bytes / n * t, bytes / n);

@@ -15,7 +15,7 @@ template <class Policy, class In>
 struct scoring {
   std::vector<float> scores;
   std::vector<offset_t> offsets{0};
-  std::vector<cache_line> scratch;
+  big_vector<cache_line> scratch;
   openmp threads;
 
   scoring(const Policy& policy, const In& in, int n) : threads{.threads = n} {

@@ -8,6 +8,7 @@
 #include <kvevict/cpu/openmp.hpp>
 #include <thread>
 
+#include "huge_pages.hpp"
 #include "limits.hpp"
 #include "oracle.hpp"
 #include "storage.hpp"
@@ -27,11 +28,11 @@ inline constexpr index_t kv_heads = 8, group = 4;
 template <class E>
 struct tensors {
   host::problem floats;
-  std::vector<E> keys, values, queries;
+  big_vector<E> keys, values, queries;
 
   tensors(index_t length, index_t dim, index_t rows, index_t heads = kv_heads)
       : floats(heads, group, length, dim, dim, rows, 11) {
-    const auto convert = [](std::vector<float>& from, std::vector<E>& to) {
+    const auto convert = [](std::vector<float>& from, big_vector<E>& to) {
       to.reserve(from.size());
       for (float& x : from) {
         to.push_back(host::element<E>(x));
@@ -115,7 +116,7 @@ inline void count_keys(benchmark::State& state, double seconds, double keys) {
 struct outputs {
   std::vector<index_t> slots;
   std::vector<offset_t> offsets;
-  std::vector<kvevict::cache_line> scratch;
+  big_vector<kvevict::cache_line> scratch;
 
   outputs(offset_t slot_count, offset_t rows, offset_t bytes)
       : slots(std::size_t(slot_count)), offsets(std::size_t(rows) + 1), scratch(kvevict::cache_lines(bytes)) {}

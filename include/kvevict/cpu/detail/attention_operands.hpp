@@ -23,16 +23,23 @@ struct row_chunk {
   [[nodiscard]] index_t rows() const { return (heads * per_head() + packet_size - 1) / packet_size * packet_size; }
 };
 
-/// Chunks of a window: about 128 rows, whole packets of each head, then as many heads as fit. Half of that where each
-/// row's exponentials are stored until its sum is known: what is stored is then more likely still near. At least one
-/// row of one head, so that a workspace can be measured before the inputs are checked; a shorter window never has
-/// chunks of more rows, so that the longest row of a call decides what scratch memory it needs.
+/// Rows of a chunk at most. Where each row's exponentials are stored until its sum is known, half as many: what is
+/// stored is then more likely still near.
+[[nodiscard]] constexpr index_t most_rows(bool stored) { return stored ? 64 : 128; }
+
+/// Chunks of a window: as many rows of one head as there may be, whole packets, then as many heads as fit. At least one
+/// row of one head, so that a workspace can be measured before the inputs are checked.
 [[nodiscard]] inline row_chunk chunk_size(index_t window, index_t group_size, bool stored) {
-  const index_t chunk_target = stored ? 64 : 128, group = greatest(1, group_size);
-  const index_t wanted = greatest(packet_size, chunk_target / group / packet_size * packet_size);
-  row_chunk c{.last = least(wanted, greatest(1, window))};
-  c.heads = least(group, greatest(1, chunk_target / c.per_head()));
+  row_chunk c{.last = least(most_rows(stored), greatest(1, window))};
+  c.heads = least(greatest(1, group_size), most_rows(stored) / c.per_head());
   return c;
+}
+
+/// Rows that a chunk of this window, or of any shorter one, has at most.
+[[nodiscard]] inline index_t scratch_rows(index_t window, index_t group_size, bool stored) {
+  const index_t most = most_rows(stored), rows = least(most, greatest(1, window));
+  const index_t packets = (rows + packet_size - 1) / packet_size;
+  return least(most, packets * packet_size * least(most, greatest(1, group_size)));
 }
 
 struct column_scratch {
@@ -49,7 +56,7 @@ struct column_scratch {
   index_t* visible;  ///< [row]: slots that the row sees, 0 for padding
 
   static column_scratch take(carver& from, const scratch_extent& extent, index_t window, bool stored) {
-    const offset_t rows = chunk_size(window, extent.group_size, stored).rows();
+    const offset_t rows = scratch_rows(window, extent.group_size, stored);
     const offset_t blocks = stored ? (extent.length + block_keys - 1) / block_keys : 0;
     column_scratch s{};
     s.queries = from.take<float>(rows * extent.key_dims);

@@ -111,12 +111,12 @@ struct source_kernel<score::attention<Gain, Weight>> {
     const index_t rows = given_rows.row_count(in.cache.shape(), row.row);
     const row_positions position = positions_of(in, row.row);
     row_id at = row.row;
-    for (index_t h = 0; h < row.group_size; ++h) {
-      at.kv_head = row.row.kv_head * row.group_size + h;
-      float* columns = out + h * column_stride;
-      for (index_t i = row.seen - window; i < row.seen; ++i) {  // i = position of the row in the sequence
-        const auto weight = static_cast<float>(s.weight(row.seen - 1 - i));
-        const index_t visible = position.before(i + 1, row.length), from = rows - (row.seen - i);
+    for (index_t i = row.seen - window; i < row.seen; ++i) {  // i = position of the row in the sequence
+      const auto weight = static_cast<float>(s.weight(row.seen - 1 - i));
+      const index_t visible = position.before(i + 1, row.length), from = rows - (row.seen - i);
+      for (index_t h = 0; h < row.group_size; ++h) {
+        at.kv_head = row.row.kv_head * row.group_size + h;
+        float* columns = out + h * column_stride;
         if (dense_dims(given_rows.entries)) {  // a loop of its own, so that it vectorises
           const auto* a = given_rows.entries.at(at, from, 0);
           for (index_t j = 0; j < visible; ++j) columns[j] += weight * given_rows.entries.reader(a[j], at, from, j);
