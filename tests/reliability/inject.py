@@ -120,11 +120,15 @@ def inject(tree, bug):
 
 
 def cell(text):
+    return one_line(text).replace("<", "&lt;")
+
+
+def one_line(text):
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def code(text):
-    text = cell(text)
+    text = one_line(text)
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
