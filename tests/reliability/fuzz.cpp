@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The lives of properties.hpp, with bytes that libFuzzer chooses. `./dev fuzz` builds and runs it.
+// The lives of properties.hpp and the selections of selections.hpp, with bytes that libFuzzer chooses. `./dev fuzz`
+// builds and runs it.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
 #include "properties.hpp"
+#include "selections.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const bool at_exit = [] {
@@ -18,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return true;
   }();
   static_cast<void>(at_exit);
-  properties::run_life(data, size);  // an exception ends the run and leaves the bytes in a file
+  properties::run_selection(data, size);  // an exception ends the run and leaves the bytes in a file
+  properties::run_life(data, size);
   return 0;
 }

@@ -83,10 +83,11 @@ void split_pool(const budget::adaptive<Base>& rule, index_t rows, offset_t total
   }
 }
 
-/// Final budgets of the rows of one pool: `row(i)` is a pool_row, `budget(i)` a reference to its result.
-template <class Base, class Row, class Budget>
+/// Final budgets of the rows of one pool: `row(i)` is a pool_row, `budget(i)` a reference to its result, `each` as for
+/// find_threshold.
+template <class Base, class Row, class Budget, class Each>
 void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
-                pool_scratch scratch) {
+                pool_scratch scratch, const Each& each) {
   offset_t total = 0, room = 0;
   for (index_t i = 0; i < rows; ++i) {
     total += row(i).free_budget();
@@ -96,7 +97,7 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
   for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
   if (total > 0) {
     for (index_t i = 0; i < rows; ++i) scratch.of[i] = candidates_of(rule, row(i));
-    find_threshold({scratch.of, rows}, total, scratch.counts);
+    find_threshold({scratch.of, rows}, total, scratch.counts, each);
     const auto counts = [&](index_t i) {
       return pool_counts{scratch.counts.high[i], scratch.counts.low[i] - scratch.counts.high[i], scratch.of[i].floor,
                          row(i).free_budget(), row(i).room()};

@@ -57,19 +57,30 @@ struct pool_lists {
   }
 };
 
-/// budgets [rows]: the final ones. `row(r)` is a pool_row.
+/// budgets [rows]: the final ones. `row(r)` is a pool_row. Pools are shared side by side, or, where there are fewer
+/// than workers, one after the other and the rows of each side by side.
 template <class Executor, class Rule, class Row, class Memory>
 void share_budgets(const cpu<Executor>& on, const Rule& rule, const cache_shape& shape, const budget_pool_view& view,
                    const Row& row, index_t* budgets, const Memory& memory) {
   const index_t pools = memory.pools.fill(shape, view);
   const index_t most_rows = largest_pool(shape, view);
-  on.how.run(pools, [&](index_t pool, index_t worker) {
+  const auto share = [&](index_t pool, index_t worker, const auto& each) {
     const index_t* rows = memory.pools.row + memory.pools.first[pool];
     carver place(memory.pool_memory + worker * memory.pool_memory_bytes);
     share_pool(
         rule, memory.pools.first[pool + 1] - memory.pools.first[pool], [&](index_t i) { return row(rows[i]); },
-        [&](index_t i) -> index_t& { return budgets[rows[i]]; }, pool_scratch::take(place, most_rows));
-  });
+        [&](index_t i) -> index_t& { return budgets[rows[i]]; }, pool_scratch::take(place, most_rows), each);
+  };
+  if (pools >= on.how.workers()) {
+    on.how.run(pools, [&](index_t pool, index_t worker) {
+      share(pool, worker, [](index_t n, const auto& f) {
+        for (index_t i = 0; i < n; ++i) f(i);
+      });
+    });
+  } else {
+    for (index_t pool = 0; pool < pools; ++pool)
+      share(pool, 0, [&](index_t n, const auto& f) { on.how.run(n, [&](index_t i, index_t) { f(i); }); });
+  }
 }
 
 }  // namespace kvevict::detail

@@ -110,8 +110,10 @@ inline constexpr offset_t least_sampled = 8;
 /// The threshold for which   sum over rows of max(floor_r, candidates of r that stay) = total.   With all floors 0 this
 /// is the plain joint top-`total`; with floors it equals "protect each row's best floor_r, then drop the lowest"
 /// (kvpress), because max() only counts what the row takes anyway. 1 <= total <= sum of counts; floors sum to <= total.
-[[gnu::noinline]] inline threshold find_threshold(const span<const candidates>& of, offset_t total,
-                                                  search_counts& counts) {
+/// `each(n, f)` calls f(r) for every row r below n, on however many threads.
+template <class Each>
+[[gnu::noinline]] threshold find_threshold(const span<const candidates>& of, offset_t total, search_counts& counts,
+                                           const Each& each) {
   offset_t all = 0, at_high = 0, blocks = 0;
   for (index_t r = 0; r < of.size(); ++r) {
     counts.low[r] = of[r].count;
@@ -127,11 +129,10 @@ inline constexpr offset_t least_sampled = 8;
   key_range range{lowest_key, highest_key, static_cast<double>(all - total), static_cast<double>(total - at_high)};
   const auto try_key = [&](std::int32_t t) {
     if (t <= range.low || t >= range.high) return;
+    each(static_cast<index_t>(of.size()),
+         [&](index_t r) { counts.tried[r] = count_at_least(of[r].keys, blocks_of(of[r].count), t); });
     offset_t at = 0;
-    for (index_t r = 0; r < of.size(); ++r) {
-      counts.tried[r] = count_at_least(of[r].keys, blocks_of(of[r].count), t);
-      at += greatest(of[r].floor, counts.tried[r]);
-    }
+    for (index_t r = 0; r < of.size(); ++r) at += greatest(of[r].floor, counts.tried[r]);
     range.narrow(t, static_cast<double>(at - total));
     if (at <= total) at_high = at;
     std::swap(at > total ? counts.low : counts.high, counts.tried);
@@ -151,7 +152,7 @@ inline constexpr offset_t least_sampled = 8;
   index_t low = 0, high = 0, tried = 0;
   search_counts counts{&low, &high, &tried};
   const candidates row{keys, count, 0};
-  return find_threshold({&row, 1}, total, counts);
+  return find_threshold({&row, 1}, total, counts, [](index_t, const auto& f) { f(0); });
 }
 
 }  // namespace kvevict::detail
