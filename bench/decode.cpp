@@ -70,7 +70,7 @@ void decode_steps(benchmark::State& state) {
   const cpu on{openmp{.threads = index_t(state.range(1))}};
   const Policy policy{.budget = slots(budget)};
   const tensors<bfloat16> text(length, dim, length);
-  std::vector<bfloat16> keys = text.keys, values = text.values;
+  big_vector<bfloat16> keys = text.keys, values = text.values;
   std::vector<index_t> lengths(kv_heads, length), one(kv_heads, 1);
   const strided order = hnd(1, kv_heads, length, dim), rows = hnd(1, kv_heads * group, length, dim);
   const cache_shape shape{1, 1, kv_heads};

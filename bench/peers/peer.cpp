@@ -4,6 +4,7 @@
 #include <kvevict/cpu/openmp.hpp>
 #include <vector>
 
+#include "huge_pages.hpp"
 #include "limits.hpp"
 
 /// kvevict as a shared library, for a script that holds the tensors: both sides then work on the same memory and,
@@ -38,9 +39,9 @@ namespace {
 
 /// What an engine holds once for all its layers.
 struct {
-  std::vector<float> scores;
+  big_vector<float> scores;
   std::vector<offset_t> score_offsets, kept_offsets;
-  std::vector<cache_line> scratch;
+  big_vector<cache_line> scratch;
 } memory;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }

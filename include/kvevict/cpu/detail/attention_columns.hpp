@@ -139,6 +139,7 @@ template <class Steps, class Attention, class Inputs>
     find_keys<Steps>(keys, row.row, slot, last, b.keys, found);
     multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, [&](index_t j) {
       if (dense_dims(keys)) prefetch_keys(keys, row.row, slot + block_keys + j, last);
+      if constexpr (!known) prefetch_stored(b.stored + static_cast<offset_t>(slot + j) * rows, tile_keys * rows);
     });
     if constexpr (known) {
       exponentials(b.logits, b.lse, count, rows, b.logits, nullptr);

@@ -158,4 +158,10 @@ template <class Keys>
   }
 }
 
+/// Asks for the memory that the exponentials of a tile go to, while the processor multiplies (about 5 % of the time).
+[[gnu::always_inline]] inline void prefetch_stored(const float* at, index_t count) {
+  constexpr index_t line = 64 / sizeof(float);
+  for (index_t i = 0; i < count; i += line) __builtin_prefetch(at + i, 1, 2);
+}
+
 }  // namespace kvevict::detail
