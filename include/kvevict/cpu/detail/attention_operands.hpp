@@ -112,8 +112,8 @@ void pack_queries(const Attention& s, const Inputs& in, const score::row_context
       continue;
     }
     load_entry(queries.entries, at, query_row, reinterpret_cast<typename Steps::element*>(to.room));
-    for (index_t d = 0; d < steps; ++d)  // as bytes: a lane may be two elements
-      std::memcpy(packed + d * width, reinterpret_cast<const std::byte*>(to.room) + d * sizeof(lane), sizeof(lane));
+    const auto* bytes = reinterpret_cast<const std::byte*>(to.room);  // a lane may be two elements
+    for (index_t d = 0; d < steps; ++d, bytes += sizeof(lane)) std::memcpy(packed + d * width, bytes, sizeof(lane));
     if constexpr (Inputs::template has<input_kind::log_sum_exp>) {
       const auto& lse = in.template get<input_kind::log_sum_exp>();
       const float value = lse.data[lse.layout.offset(at, query_row, 0)];
