@@ -168,7 +168,7 @@ class decode_state {
   explicit decode_state(const workspace& bytes) : bytes_(bytes) {}
 
   /// Tokens observed so far, evicted ones included.
-  [[nodiscard]] index_t seen() const { return parts().header->seen; }
+  [[nodiscard]] index_t seen() const { return header().seen; }
   /// Slots of a row as of the last call, and their positions, ascending. The row's `seq` is not read.
   [[nodiscard]] index_t length(const row_id& row) const { return parts().lengths[index(row)]; }
   [[nodiscard]] span<const index_t> positions(const row_id& row) const {
@@ -200,7 +200,7 @@ class decode_state {
   }
   /// Number of a row inside the state: layer * kv_heads + kv_head.
   [[nodiscard]] offset_t index(const row_id& row) const {
-    return static_cast<offset_t>(row.layer) * parts().header->kv_heads + row.kv_head;
+    return static_cast<offset_t>(row.layer) * header().kv_heads + row.kv_head;
   }
 
  private:

@@ -24,7 +24,7 @@ template <row_feed Feed, class Policy, class Inputs>
 [[nodiscard]] status check_new_slots(const Policy& policy, const decode_state<Feed>& state, const Inputs& in,
                                      const row_id& row, index_t added) {
   const index_t length = in.cache.length(row);
-  const state_header& h = *state.parts().header;
+  const state_header& h = state.header();
   if (length - state.length(row) != added || added < 1)
     return {status_code::bad_shape, "length",
             "every row of a sequence must have grown by the same number of slots, at least one, since the last call"};
@@ -130,7 +130,7 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
   on.how.run(rows, [&](index_t r, index_t worker) {
     const row_id row = shape.row(r);
     const auto& state = states[row.seq];
-    const index_t window = state.parts().header->window;
+    const index_t window = state.header().window;
     score::each_source(scorer, [&](const auto& source) {
       if constexpr (requires { source.reads_rows; }) {
         if (source.window != score::all_rows) return;

@@ -19,10 +19,10 @@ struct state_positions {
   /// By construction they ascend.
   [[nodiscard]] static constexpr status check(const cache_shape&, const row_id&, index_t) { return {}; }
   [[nodiscard]] index_t budget_length(const row_id& row, index_t length) const {
-    const index_t prompt = states[row.seq].parts().header->prompt_length;
+    const index_t prompt = states[row.seq].header().prompt_length;
     return prompt > 0 ? prompt : length;
   }
-  [[nodiscard]] index_t sequence(const row_id& row) const { return states[row.seq].parts().header->sequence; }
+  [[nodiscard]] index_t sequence(const row_id& row) const { return states[row.seq].header().sequence; }
 };
 
 template <row_feed Feed>
@@ -49,7 +49,7 @@ struct remembered_rows {
 
   /// Of a query; attention has as many as its row had slots.
   [[nodiscard]] index_t dims() const {
-    return Feed == row_feed::attention ? std::numeric_limits<index_t>::max() : states[0].parts().header->head_dim;
+    return Feed == row_feed::attention ? std::numeric_limits<index_t>::max() : states[0].header().head_dim;
   }
   [[nodiscard]] static constexpr bool null() { return false; }
   [[nodiscard]] static index_t count(const state_header& h) { return least(h.window, h.seen); }
@@ -79,7 +79,7 @@ struct state_rows {
   index_t query_heads;
 
   [[nodiscard]] index_t row_count(const cache_shape&, const row_id& row) const {
-    return remembered_rows<Feed>::count(*entries.states[row.seq].parts().header);
+    return remembered_rows<Feed>::count(entries.states[row.seq].header());
   }
 };
 
@@ -119,7 +119,7 @@ template <class Inputs, row_feed Feed>
   constexpr auto wanted = [](input_kind kind) {
     return kind == input_kind::value_norms || kind == input_kind::budget_pools || kind == input_kind::ranks;
   };
-  const state_header& h = *states[0].parts().header;
+  const state_header& h = states[0].header();
   return inputs_with(in, wanted, state_rows<Feed>{{states}, h.kv_heads * h.group_size}, state_positions<Feed>{states},
                      state_sums<Feed>{states});
 }
@@ -134,12 +134,12 @@ template <class Policy, row_feed Feed, class Inputs>
   const row_memory m = memory_of(policy.scorer());
   for (index_t i = 0; i < shape.seqs; ++i) {
     if (const status s = states[i].check(); !s.ok()) return s;
-    const state_header& h = *states[i].parts().header;
+    const state_header& h = states[i].header();
     if (h.layers != shape.layers || h.kv_heads != shape.kv_heads)
       return {status_code::bad_shape, "states", "a state was started for other layers or kv_heads"};
     if (h.window != m.window || h.sums != m.sums)
       return {status_code::bad_input, "states", "a state was started for a policy that remembers other rows"};
-    const state_header& first = *states[0].parts().header;
+    const state_header& first = states[0].header();
     if (h.group_size != first.group_size || h.head_dim != first.head_dim)
       return {status_code::bad_shape, "states", "the states of a call need the same query_heads and head_dim"};
   }
