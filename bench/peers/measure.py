@@ -45,7 +45,7 @@ def verify(right, what):
 class job(ctypes.Structure):
     """`peer_job` of peer.cpp."""
     _fields_ = ([(name, ctypes.c_void_p) for name in
-                 ("queries", "keys", "values", "kept_keys", "kept_values", "slots", "offsets")] +
+                 ("queries", "log_sum_exp", "keys", "values", "kept_keys", "kept_values", "slots", "offsets")] +
                 [(name, ctypes.c_int32) for name in
                  ("kv_heads", "query_heads", "length", "dim", "window", "budget", "threads", "bf16", "adaptive")] +
                 [(name, ctypes.c_double) for name in ("score_seconds", "select_seconds", "compact_seconds")])
@@ -122,28 +122,33 @@ class tensors:
         cos, sin = (t[:, -WINDOW:].unsqueeze(1) for t in self.rope)
         return states * cos + rotate_half(states) * sin
 
-    def exact_scores(self):
-        """[kv_head][slot], in double precision and from the definition; the window is infinite."""
+    def exact(self):
+        """Scores, [kv_head][slot], in double precision and from the definition, the window infinite; and what attention
+        of the window returns beside its result, the log-sum-exp of each row, [query_head][row], in fp32."""
         causal = torch.full((WINDOW, self.length), -math.inf, dtype=torch.double).triu(self.length - WINDOW + 1)
-        out = torch.full((KV_HEADS, self.length), math.inf, dtype=torch.double)
+        scores = torch.full((KV_HEADS, self.length), math.inf, dtype=torch.double)
+        log_sum_exp = torch.empty(KV_HEADS, GROUP, WINDOW)
         queries = self.queries.view(WINDOW, KV_HEADS, GROUP, DIM).double()
         for h in range(KV_HEADS):
-            logits = queries[:, h].transpose(0, 1) @ self.keys[0, h].double().T / math.sqrt(DIM)
-            attention = (logits + causal).softmax(-1)[..., :-WINDOW].mean((0, 1))
-            out[h, :-WINDOW] = functional.avg_pool1d(attention[None], POOL, 1, POOL // 2)[0]
-        return out
+            logits = queries[:, h].transpose(0, 1) @ self.keys[0, h].double().T / math.sqrt(DIM) + causal
+            log_sum_exp[h] = logits.logsumexp(-1)
+            attention = logits.softmax(-1)[..., :-WINDOW].mean((0, 1))
+            scores[h, :-WINDOW] = functional.avg_pool1d(attention[None], POOL, 1, POOL // 2)[0]
+        return scores, log_sum_exp
 
 
 class ours:
-    """kvevict on the same memory."""
+    """kvevict on the same memory, with or without the rows' log-sum-exp."""
 
-    def __init__(self, data, adaptive, threads):
-        self.data = data
+    def __init__(self, data, adaptive, threads, log_sum_exp=None):
+        self.data, self.log_sum_exp = data, log_sum_exp
         self.slots = torch.empty(KV_HEADS * KEPT, dtype=torch.int32)
         self.offsets = torch.empty(KV_HEADS + 1, dtype=torch.int64)
         self.job = job(queries=data.queries.data_ptr(), slots=self.slots.data_ptr(), offsets=self.offsets.data_ptr(),
                        kv_heads=KV_HEADS, query_heads=QUERY_HEADS, length=data.length, dim=DIM, window=WINDOW,
                        budget=KEPT, threads=threads, bf16=data.element == torch.bfloat16, adaptive=adaptive)
+        if log_sum_exp is not None:
+            self.job.log_sum_exp = log_sum_exp.data_ptr()
 
     def call(self, keys, values, kept_keys, kept_values):
         self.job.keys, self.job.values, self.job.kept_keys, self.job.kept_values = keys, values, kept_keys, kept_values
@@ -210,9 +215,9 @@ def distance(one, other, scores, adaptive):
     return worst
 
 
-def check(data, adaptive, peer, scores):
-    """Ends the run where a kept set is wrong; otherwise how the two sides' sets agree."""
-    expected, theirs = exact_sets(scores, adaptive), sets_of_kvpress(data, adaptive)
+def check(data, adaptive, peer, scores, theirs):
+    """Ends the run where a kept set is wrong; otherwise how it agrees with theirs."""
+    expected = exact_sets(scores, adaptive)
     keys, values = peer.gathered()
     sizes = peer.offsets.diff().tolist()
     mine = sets_of(data, zip(keys.split(sizes), values.split(sizes)))
@@ -239,26 +244,30 @@ def seconds_of(call):
     return seconds
 
 
-def measure(data, adaptive, threads, rounds, scores):
-    peer, press = ours(data, adaptive, threads), data.press(adaptive)
+def measure(data, adaptive, threads, rounds, scores, log_sum_exp):
+    press, theirs = data.press(adaptive), sets_of_kvpress(data, adaptive)
+    peers = {"kvevict": ours(data, adaptive, threads), "given": ours(data, adaptive, threads, log_sum_exp)}
     row = {"keys": data.length, "element": str(data.element).removeprefix("torch."),
            "policy": "AdaKV" if adaptive else "SnapKV", "threads": threads,
-           "agreement": check(data, adaptive, peer, scores), "rounds": []}
+           "agreement": {side: check(data, adaptive, peer, scores, theirs) for side, peer in peers.items()},
+           "rounds": []}
     moved_keys, moved_values = data.keys.clone(), data.values.clone()
     with watching(row):
         for _ in range(rounds + 1):
-            one = {"kvpress": seconds_of(lambda: data.kvpress(press)), "kvevict": seconds_of(peer.gathered)}
-            one |= peer.stages()
+            one = {"kvpress": seconds_of(lambda: data.kvpress(press))}
+            for side, peer in peers.items():
+                one[side] = seconds_of(peer.gathered)
+                one |= {f"{side}_{stage}": seconds for stage, seconds in peer.stages().items()}
             moved_keys.copy_(data.keys)
             moved_values.copy_(data.values)
-            peer.in_place(moved_keys, moved_values)
-            row["rounds"].append(one | {"in_place": peer.stages()["compact"]})
+            peers["kvevict"].in_place(moved_keys, moved_values)
+            row["rounds"].append(one | {"in_place": peers["kvevict"].stages()["compact"]})
     del row["rounds"][0]
     row["median"] = {name: statistics.median(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
     row["best"] = {name: min(r[name] for r in row["rounds"]) for name in row["rounds"][0]}
     row["making_queries"] = min(seconds_of(data.making_queries) for _ in range(rounds))
     for of in ("median", "best"):
-        row[f"ratio_of_{of}s"] = row[of]["kvpress"] / row[of]["kvevict"]
+        row[f"ratio_of_{of}s"] = {side: row[of]["kvpress"] / row[of][side] for side in peers}
     return row
 
 
@@ -275,6 +284,23 @@ def openmp_runtimes():
     return sorted({line.split()[-1] for line in maps if "libgomp" in line or "libomp" in line or "libiomp" in line})
 
 
+def table(results, side, further):
+    """One line per row; `further` columns by name, each a function of a row and its medians in milliseconds."""
+    header = ["keys", "element", "policy", "threads", "kvpress", "kvevict", "ratio", "best", "score", "of peak",
+              "same slots", *further]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for r in results["rows"]:
+        ms, agreement = {name: 1e3 * seconds for name, seconds in r["median"].items()}, r["agreement"][side]
+        flops = 2 * QUERY_HEADS * WINDOW * DIM * r["keys"]
+        share = flops / 1e6 / ms[f"{side}_score"] / results["limits"][str(r["threads"])]["gflops"]
+        line = [r["keys"], r["element"], r["policy"], r["threads"], f"{ms['kvpress']:.1f}", f"{ms[side]:.2f}",
+                f"**{r['ratio_of_medians'][side]:.1f}**", f"{r['ratio_of_bests'][side]:.1f}",
+                f"{ms[f'{side}_score']:.2f}", f"{share:.2f}",
+                f"{agreement['same']} of {agreement['kept']}", *(column(r, ms) for column in further.values())]
+        lines.append("| " + " | ".join(map(str, line)) + " |")
+    return lines
+
+
 def markdown(results):
     lines = [f"kvpress {results['kvpress']}, torch {results['torch']} ({results['torch_cpu']}), transformers "
              f"{results['transformers']}; kvevict by {results['compiler']}; {results['cpu']}, {results['cores']} "
@@ -285,19 +311,14 @@ def markdown(results):
     lines += ["", f"Milliseconds, medians of {results['timed_rounds']} rounds; `best` is the ratio of the fastest "
               "rounds. `of peak`: useful operations of Q K^T in kvevict's scoring over the fp32 multiply-add peak. "
               "AdaKVPress masks; it compacts nothing, kvevict does. `others`: cores that other programs kept busy "
-              "meanwhile; where threads and they do not fit together, the times mean little.", "",
-              "| keys | element | policy | threads | kvpress | kvevict | ratio | best | score | of peak | select "
-              "| compact | in place | same slots | others |", "|---" * 15 + "|"]
-    for r in results["rows"]:
-        ms = {name: 1e3 * seconds for name, seconds in r["median"].items()}
-        flops = 2 * QUERY_HEADS * WINDOW * DIM * r["keys"]
-        share = flops / 1e9 / r["median"]["score"] / results["limits"][str(r["threads"])]["gflops"]
-        agreement = r["agreement"]
-        lines.append(f"| {r['keys']} | {r['element']} | {r['policy']} | {r['threads']} | {ms['kvpress']:.1f} "
-                     f"| {ms['kvevict']:.2f} | **{r['ratio_of_medians']:.1f}** | {r['ratio_of_bests']:.1f} "
-                     f"| {ms['score']:.2f} | {share:.2f} | {ms['select']:.3f} | {ms['compact']:.3f} "
-                     f"| {ms['in_place']:.3f} | {agreement['same']} of {agreement['kept']} "
-                     f"| {r['cores_of_others']:.2f} |")
+              "meanwhile; where threads and they do not fit together, the times mean little.", ""]
+    lines += table(results, "kvevict", {"select": lambda r, ms: f"{ms['kvevict_select']:.3f}",
+                                        "compact": lambda r, ms: f"{ms['kvevict_compact']:.3f}",
+                                        "in place": lambda r, ms: f"{ms['in_place']:.3f}",
+                                        "others": lambda r, ms: f"{r['cores_of_others']:.2f}"})
+    lines += ["", "The same rounds, kvevict given the log-sum-exp of the window's rows, which an engine that has run "
+              "attention has. kvpress has no such input: its times are those above.", ""]
+    lines += table(results, "given", {})
     slowest = max(results["rows"], key=lambda r: r["making_queries"] / r["median"]["kvpress"])
     lines += ["", f"Making queries, which kvpress' time includes: at most {1e3 * slowest['making_queries']:.2f} ms of "
               f"{1e3 * slowest['median']['kvpress']:.1f} ms ({slowest['keys']} keys, {slowest['element']}, "
@@ -321,18 +342,19 @@ def main():
         for element in (torch.float32, torch.bfloat16):
             data = tensors(length, element)
             torch.set_num_threads(max(args.threads))
-            scores = data.exact_scores()
+            scores, log_sum_exp = data.exact()
             for adaptive in (False, True):
                 for threads in args.threads:
                     torch.set_num_threads(threads)
-                    row = measure(data, adaptive, threads, args.rounds, scores)
+                    row = measure(data, adaptive, threads, args.rounds, scores, log_sum_exp)
                     results["rows"].append(row)
                     say(f"peers: {length} keys, {row['element']}, {row['policy']}, threads {threads}: "
-                        f"{row['ratio_of_medians']:.1f} times as fast")
-    table = markdown(results)
-    print(table, end="")
+                        f"{row['ratio_of_medians']['kvevict']:.1f} times as fast, "
+                        f"{row['ratio_of_medians']['given']:.1f} with a log-sum-exp")
+    text = markdown(results)
+    print(text, end="")
     if args.out:
-        args.out.write_text(table, encoding="utf-8")
+        args.out.write_text(text, encoding="utf-8")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -16,8 +16,9 @@ extern "C" {
 
 /// One layer of one sequence. The script fills in all but the times.
 struct peer_job {
-  const void* queries;  ///< [window][query_heads][dim]
-  void* keys;           ///< [kv_heads][length][dim]
+  const void* queries;       ///< [window][query_heads][dim]
+  const float* log_sum_exp;  ///< natural, [query_heads][window]; null: not given
+  void* keys;                ///< [kv_heads][length][dim]
   void* values;
   void* kept_keys;  ///< [kept][dim], one kv_head after another; null: compacted in place
   void* kept_values;
@@ -46,21 +47,17 @@ struct {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-template <class E, class Policy>
-status run(peer_job& job, const Policy& policy) {
+template <class E, class Policy, class Inputs>
+status run(peer_job& job, const Policy& policy, const Inputs& in) {
   const cpu on{openmp{.threads = job.threads}};
-  const strided order = hnd(1, job.kv_heads, job.length, job.dim);
-  const cache view{cache_shape{1, 1, job.kv_heads}, job.length, entries{static_cast<E*>(job.keys), order, job.dim},
-                   entries{static_cast<E*>(job.values), order, job.dim}};
-  const inputs in{view, query_view{entries{static_cast<const E*>(job.queries),
-                                           nhd(1, job.query_heads, job.window, job.dim), job.dim},
-                                   job.query_heads, job.window}};
+  const auto& view = in.cache;
   const selection kept{{job.slots, selection_capacity(policy, in)}, {job.offsets, job.kv_heads + 1}};
   memory.scores.resize(std::size_t(job.kv_heads) * std::size_t(job.length));
   memory.score_offsets.assign(1, 0);
   for (index_t h = 0; h < job.kv_heads; ++h) memory.score_offsets.push_back(memory.score_offsets.back() + job.length);
   memory.kept_offsets.resize(std::size_t(job.kv_heads) + 1);
-  memory.scratch.resize(cache_lines(workspace_bytes(on, policy, in)));
+  const std::size_t lines = cache_lines(workspace_bytes(on, policy, in));
+  if (memory.scratch.size() < lines) memory.scratch.resize(lines);  // never shrinks: to grow again is to be cleared
   const ragged<float> scores{memory.scores.data(), memory.score_offsets.data(), job.kv_heads};
 
   const double start = now();
@@ -82,6 +79,19 @@ status run(peer_job& job, const Policy& policy) {
   job.select_seconds = selected - scored;
   job.compact_seconds = now() - selected;
   return {};
+}
+
+template <class E, class Policy>
+status run(peer_job& job, const Policy& policy) {
+  const strided order = hnd(1, job.kv_heads, job.length, job.dim);
+  const cache view{cache_shape{1, 1, job.kv_heads}, job.length, entries{static_cast<E*>(job.keys), order, job.dim},
+                   entries{static_cast<E*>(job.values), order, job.dim}};
+  const query_view queries{
+      entries{static_cast<const E*>(job.queries), nhd(1, job.query_heads, job.window, job.dim), job.dim},
+      job.query_heads, job.window};
+  if (job.log_sum_exp == nullptr) return run<E>(job, policy, inputs{view, queries});
+  const log_sum_exp_view given{job.log_sum_exp, hnd(1, job.query_heads, job.window, 1)};
+  return run<E>(job, policy, inputs{view, queries, given});
 }
 
 template <class E>

@@ -7,8 +7,9 @@
 The first run makes a virtual environment in build/peers/venv and downloads gigabytes, most of them torch.
 
 One layer of one sequence: 8 kv_heads, 32 query_heads, head_dim 128, a window of 64 queries, average pooling of 5, 1024
-keys per kv_head kept. Before a row is timed, its kept sets are compared with each other and with scores computed in
-double precision, and every kept key and value with its source; what is wrong ends the run.
+keys per kv_head kept. Before a row is timed, its kept sets, also those from a given log-sum-exp, are compared with each
+other and with scores computed in double precision, and every kept key and value with its source; what is wrong ends the
+run.
 
 What the clock covers, on either side from the call to its return:
 
@@ -19,6 +20,11 @@ What the clock covers, on either side from the call to its return:
 - kvevict: two torch.empty for the result, then score_rows, select and gather, for both policies. Scores and workspace
   are the caller's and allocated once, as an engine does for all its layers. "in place" is the third stage alone where
   compact_in_place takes gather's place.
+- kvevict given the log-sum-exp, the second table: the same calls in the same rounds, score_rows with one input more,
+  the log of the sum of exp(q . k / sqrt(head_dim)) over the keys that a row of the window sees, per query_head, in
+  fp32, as attention kernels return it. An engine that has just run attention has it; here it is computed outside the
+  clock, in double precision, from the same tensors. kvpress has no such input (it takes whole attention weights, which
+  only eager attention has, or computes them, as here), so its time is the same in both tables.
 """
 import argparse
 import os

@@ -45,17 +45,7 @@ void check_refused(const status& s, status_code code, const char* argument) {
 template <class E, class Cache>
 void check_moved(const content<E>& c, const Cache& to, const selection& kept) {
   for (index_t r = 0; r < c.shape.rows(); ++r)
-    for (index_t k = 0; k < kept[r].size(); ++k) {
-      const auto from = std::size_t(kept[r][k]);
-      bool same = true;
-      for (index_t d = 0; d < c.dim; ++d)
-        same = same && host::same_bits<E>(*to.keys().at(c.shape.row(r), k, d),
-                                          c.keys[std::size_t(r)][from * std::size_t(c.dim) + std::size_t(d)]);
-      for (index_t d = 0; d < c.value_dim; ++d)
-        same = same && host::same_bits<E>(*to.values().at(c.shape.row(r), k, d),
-                                          c.values[std::size_t(r)][from * std::size_t(c.value_dim) + std::size_t(d)]);
-      REQUIRE(same);
-    }
+    for (index_t k = 0; k < kept[r].size(); ++k) REQUIRE(host::same_entry(c, r, kept[r][k], to, k));
 }
 
 /// A giant cache gives what the same content gives in a small one, and every way of moving it lands where it should.

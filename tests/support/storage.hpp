@@ -79,6 +79,20 @@ struct content {
   }
 };
 
+/// Whether slot `to` of row r of a cache holds, bit for bit, the key and value of slot `from` of the content's row.
+template <class E, class Cache>
+[[nodiscard]] bool same_entry(const content<E>& c, index_t r, index_t from, const Cache& cache, index_t to) {
+  const kvevict::row_id row = c.shape.row(r);
+  const auto same = [&](const auto& entries, const std::vector<E>& expected, index_t dims) {
+    for (index_t d = 0; d < dims; ++d)
+      if (!same_bits<E>(*entries.at(row, to, d), expected[std::size_t(from) * std::size_t(dims) + std::size_t(d)]))
+        return false;
+    return true;
+  };
+  return same(cache.keys(), c.keys[std::size_t(r)], c.dim) &&
+         same(cache.values(), c.values[std::size_t(r)], c.value_dim);
+}
+
 /// A content in memory: the vectors own, the layouts point into them (moving a vector keeps its memory in place).
 template <class E, class KeyLayout, class ValueLayout>
 struct stored {
