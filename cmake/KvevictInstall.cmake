@@ -2,7 +2,7 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
-install(DIRECTORY include/kvevict DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(DIRECTORY include/kvevict DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
 install(TARGETS kvevict kvevict_cpu EXPORT kvevict-targets)
 install(EXPORT kvevict-targets NAMESPACE kvevict:: DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/kvevict)
 

@@ -98,24 +98,24 @@ bug("The latest 2^24 tokens are told apart, however many there were", "the posit
 # Budgets
 
 bug("PyramidKV's schedule goes by the layer of the model", "the layer of the call", "budget/pyramid.hpp",
-    "(shape.first_layer + e.row.layer) * step", "e.row.layer * step", "budget")
+    "rounded_product(shape.first_layer + e.row.layer, step)", "rounded_product(e.row.layer, step)", "budget")
 bug("A short row protects no more slots than it has", "the sinks are counted twice", "select/protect.hpp",
     "static_cast<offset_t>(length - first)", "static_cast<offset_t>(length)", "select")
 bug("H2O's recent slots are a share of the budget", "a share of the length", "select/protect.hpp",
     "recent.of(budget)", "recent.of(length)", "decode")
-bug("The sum of a pool's budgets is exact", "off by one", "cpu/budget/adaptive.hpp",
+bug("The sum of a pool's budgets is exact", "off by one", "budget/split.hpp",
     "for (; left > 0; --left)", "for (; left > 1; --left)", "budget")
-bug("Equal remainders go to the smaller row", ">= for >", "cpu/budget/adaptive.hpp",
+bug("Equal remainders go to the smaller row", ">= for >", "budget/split.hpp",
     "remainder[i] > remainder[largest]", "remainder[i] >= remainder[largest]", "budget")
-bug("No row gets more slots than it has", "a full row still gets some", "cpu/budget/adaptive.hpp",
+bug("No row gets more slots than it has", "a full row still gets some", "budget/split.hpp",
     "if (share[i] < of(i).room && (", "if ((", "budget")
-bug("Equal scores go to the smaller row", "the last row first", "cpu/budget/adaptive.hpp",
+bug("Equal scores go to the smaller row", "the last row first", "budget/split.hpp",
     "for (index_t i = 0; i < rows; ++i) {  // rows in order", "for (index_t i = rows - 1; i >= 0; --i) {  // rows in order",
     "budget")
-bug("Each row keeps the safeguard's share", "the other safeguard's rows get it", "cpu/budget/adaptive.hpp",
-    "rule.kind == budget::safeguard::minimum ? least(", "rule.kind == budget::safeguard::mixture ? least(", "budget")
-bug("Protected slots count towards the safeguard's share", "the floor comes on top", "cpu/budget/adaptive.hpp",
-    "greatest(0, floor - r.kept.count())", "greatest(0, floor)", "budget")
+bug("Each row keeps the safeguard's share", "the other safeguard's rows get it", "budget/split.hpp",
+    "if (rule.kind != budget::safeguard::minimum) return 0", "if (rule.kind != budget::safeguard::mixture) return 0", "budget")
+bug("Protected slots count towards the safeguard's share", "the floor comes on top", "budget/split.hpp",
+    "greatest(0, floor - protected_count)", "greatest(0, floor)", "budget")
 bug("Budgets do not depend on what the workspace held", "shares are not cleared", "cpu/budget/adaptive.hpp",
     "for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;\n", "\n", "budget")
 bug("Every rank keeps what one process would: its own heads' shares", "the first head is forgotten",
@@ -129,7 +129,7 @@ bug("Two workers share no scratch", "the worker is forgotten", "cpu/budget/share
 # Selections
 
 bug("NaN is below every number", "NaN as its bits order it", "select/order.hpp",
-    "magnitude > 0x7f800000 ? std::numeric_limits<std::int32_t>::min() : number", "number", "select")
+    "magnitude > 0x7f800000 ? -0x7fffffff - 1 : number", "number", "select")
 bug("-0 equals +0", "-0 as its bits order it", "select/order.hpp", "(magnitude ^ sign) - sign;", "magnitude ^ sign;", "select")
 bug("A refused call writes nothing", "the first offset is set before the checks", "cpu/evict.hpp",
     "const status mine = [&]() -> status {", "if (out.offsets.data != nullptr) out.offsets[0] = 0;\n"

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <kvevict/core/types.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -34,5 +35,17 @@ struct amount {
 
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr amount slots(index_t count) { return {count, 0}; }
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr amount percent(double p) { return {0, millionths(p / 100)}; }
+
+/// a * b, rounded. Left to itself a compiler fuses a product with the sum behind it where the machine can, and budgets
+/// would depend on flags and backend.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr double rounded_product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  if (std::is_constant_evaluated()) return a * b;
+  volatile double rounded = a * b;
+  return rounded;
+#endif
+}
 
 }  // namespace kvevict

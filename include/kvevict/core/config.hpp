@@ -16,8 +16,17 @@
 #define KVEVICT_ASSERT(condition) static_cast<void>(0)
 #endif
 
+/// Before a loop that device code must not unroll: it is not the one that takes time, and its copies take registers.
+#if defined(__CUDACC__)
+#define KVEVICT_ROLLED _Pragma("unroll 1")
+#else
+#define KVEVICT_ROLLED
+#endif
+
 /// Before a loop whose few rounds are known: unroll it completely, at any optimisation level.
-#if defined(__clang__)
+#if defined(__CUDACC__)
+#define KVEVICT_UNROLL _Pragma("unroll")
+#elif defined(__clang__)
 #define KVEVICT_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define KVEVICT_UNROLL _Pragma("GCC unroll 16")

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <bit>
 #include <cstdint>
-#include <kvevict/core/config.hpp>
+#include <kvevict/core/types.hpp>
 
 namespace kvevict {
 
@@ -21,7 +20,7 @@ struct bfloat16 {
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float to_float(float x) { return x; }
 
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float to_float(bfloat16 x) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+  return bits_as<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
 
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float to_float(half x) {
@@ -29,22 +28,22 @@ struct bfloat16 {
   // exponent and normalises subnormals; the largest exponent (Inf, NaN) is widened by hand.
   const std::uint32_t magnitude = (x.bits & 0x7fffu) << 13;
   const std::uint32_t sign = (x.bits & 0x8000u) << 16;
-  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
+  const float scaled = bits_as<float>(magnitude) * 0x1p112f;
   const std::uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+  return bits_as<float>(bits_as<std::uint32_t>(scaled) | special | sign);
 }
 
 /// The nearest half, ties to even; overflow gives infinity. For tests, examples and engines without their own.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr half to_half(float x) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t bits = bits_as<std::uint32_t>(x);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7e00u)};
   if (magnitude >= 0x477ff000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
   if (magnitude < 0x38800000u) {
     // Below 2^-14 the spacing is 2^-24: adding 0.5 makes the hardware round the last bits to even.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
+    const float shifted = bits_as<float>(magnitude) + 0.5f;
+    return {static_cast<std::uint16_t>(sign | (bits_as<std::uint32_t>(shifted) - 0x3f000000u))};
   }
   const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
@@ -52,7 +51,7 @@ struct bfloat16 {
 
 /// The nearest bfloat16, ties to even; NaN stays NaN.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bfloat16 to_bfloat16(float x) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t bits = bits_as<std::uint32_t>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }

@@ -8,13 +8,14 @@ namespace kvevict {
 /// What kind of mistake a call found. Nothing of the caller's was changed unless the value is `ok`.
 enum class status_code {
   ok,
-  bad_shape,       ///< an extent is zero, negative or too large, or two inputs disagree
-  bad_pointer,     ///< a pointer that is needed is null, or memory overlaps that must not
-  bad_option,      ///< an option of the policy is outside its range
-  bad_budget,      ///< the budget is zero, negative or smaller than the protected slots
-  bad_input,       ///< an input lacks rows that the policy needs
-  small_output,    ///< an output has less room than the result needs
-  small_workspace  ///< the workspace is too small or not aligned
+  bad_shape,        ///< an extent is zero, negative or too large, or two inputs disagree
+  bad_pointer,      ///< a pointer that is needed is null, or memory overlaps that must not
+  bad_option,       ///< an option of the policy is outside its range
+  bad_budget,       ///< the budget is zero, negative or smaller than the protected slots
+  bad_input,        ///< an input lacks rows that the policy needs
+  small_output,     ///< an output has less room than the result needs
+  small_workspace,  ///< the workspace is too small or not aligned
+  device_error      ///< the device refused a launch; the sentence is its own
 };
 
 /// The result of an entry point: a code, the argument that is at fault, and a sentence about it.

@@ -46,6 +46,13 @@ struct span {
   KVEVICT_HOST_DEVICE constexpr bool empty() const { return count == 0; }
 };
 
+/// The same bits as another type. `std::bit_cast` is not callable in device code.
+template <class To, class From>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr To bits_as(From x) {
+  static_assert(sizeof(To) == sizeof(From) && std::is_trivially_copyable_v<To> && std::is_trivially_copyable_v<From>);
+  return __builtin_bit_cast(To, x);
+}
+
 /// Smaller and larger of two; `std::min` is not callable in device code.
 template <class T>
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr T least(T a, T b) {

@@ -3,6 +3,7 @@
 
 #include <kvevict/cpu/detail/memory.hpp>
 #include <kvevict/cpu/select/receipt.hpp>
+#include <kvevict/view/row_scores.hpp>
 
 /// The entry points on the CPU: score, select, and both in one.
 ///
@@ -42,14 +43,6 @@ template <eviction_policy Policy, class Inputs>
   return detail::slots_needed(policy, shape, detail::pools_of(in), Inputs::template has<input_kind::ranks>,
                               [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); });
 }
-
-/// Scores that the engine already has, [rows][length]: what `select` works on.
-struct row_scores {
-  cache_shape shape;
-  ragged<const float> scores;
-  budget_pool_view pools{};  ///< optional: who shares a joint budget
-  offset_t entry_bytes = 0;  ///< bytes of key and value of one slot, for receipts
-};
 
 namespace detail {
 

@@ -10,6 +10,7 @@
 #include <kvevict/cpu/score/pool.hpp>
 #include <kvevict/cpu/score/position.hpp>
 #include <kvevict/cpu/score/prior.hpp>
+#include <kvevict/policy/plan.hpp>
 #include <kvevict/policy/policy.hpp>
 #include <kvevict/view/check.hpp>
 #include <limits>
@@ -17,28 +18,10 @@
 /// Runs a scorer over all rows.
 namespace kvevict::detail {
 
-/// A row as the budget and the protection see it; what a policy means for it before any score.
-struct row_plan {
-  index_t length = 0;
-  index_t nominal = 0;  ///< what the budget rule gives; may exceed the length
-  protected_slots kept;
-  bool whole = false;  ///< the budget covers the row
-
-  /// Slots that the row keeps if it shares with no other.
-  [[nodiscard]] index_t alone() const { return least(nominal, length); }
-};
-
 template <class Policy>
 [[nodiscard]] row_plan plan_row(const Policy& policy, const cache_shape& shape, const row_id& row, index_t length,
                                 index_t budget_length) {
-  const protect protection = policy.protection();
-  // A schedule over layers needs the protected slots, and a share of the budget is protected only once the budget is
-  // known: a rule that reads protected slots sees those of the plain length.
-  const budget::row_extent extent{row, budget_length, protection.of(budget_length, budget_length).count()};
-  const offset_t nominal = policy.rule().nominal(shape, extent);
-  constexpr offset_t most = std::numeric_limits<index_t>::max();
-  const auto size = static_cast<index_t>(greatest<offset_t>(0, least(nominal, most)));
-  return {length, size, protection.of(length, size), nominal >= length};
+  return plan_row(policy.rule(), policy.protection(), shape, row, length, budget_length);
 }
 
 template <class Policy, class Inputs>

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace kvevict {
+
+/// The CUDA backend: pass it first to an entry point to run there, on this stream and its device.
+///
+/// @code{.cu}
+/// status s = select(cuda{stream}, policy, row_scores{shape, scores}, kept, scratch);
+/// @endcode
+///
+/// What views, scores, selections, offsets, lengths and the workspace point to is memory of that device. A call puts
+/// kernels into the stream and returns: it reads nothing of the device's, so it neither waits nor allocates, and it may
+/// be captured into a graph. Its status is about what the host knows (extents, options, sizes, null pointers). What
+/// only the device knows cannot be refused: a row whose budget is impossible is kept whole, and slots for which a
+/// selection has no room are not written.
+struct cuda {
+  cudaStream_t stream = nullptr;
+};
+
+}  // namespace kvevict

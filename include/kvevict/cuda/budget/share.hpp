@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/budget/split.hpp>
+#include <kvevict/core/workspace.hpp>
+#include <kvevict/cuda/detail/digits.hpp>
+#include <kvevict/cuda/select/select.hpp>
+
+/// Joint budgets, a team of blocks per pool: the blocks share the rows of the pool and show each other how many of a
+/// row's scores reach every digit; each of them then finds the same digit, with floors clamped in.
+namespace kvevict::detail {
+
+/// Memory of the device for joint budgets.
+struct share_memory {
+  index_t* budgets;     ///< [rows], the result
+  index_t* reached;     ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
+  index_t* share;       ///< [rows]
+  offset_t* remainder;  ///< [rows]
+
+  static constexpr share_memory take(carver& from, offset_t rows) {
+    share_memory m{};
+    m.budgets = from.take<index_t>(rows);
+    m.reached = from.take<index_t>(reached_count(rows));
+    m.share = from.take<index_t>(rows);
+    m.remainder = from.take<offset_t>(rows);
+    return m;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t reached_count(offset_t rows) {
+    return 2 * rows * (radix_bins + 1);
+  }
+};
+
+/// Shared memory of `share_pool` in bytes.
+inline constexpr offset_t share_pool_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
+
+/// The kernel: final budgets of the rows of one pool, the kv_heads of one (layer, sequence).
+template <class Block, class Rule>
+KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, const share_memory& memory) {
+  const auto m = digit_memory<Block>::take(b);
+  const auto sums = b.template shared<offset_t>(warp_threads);
+  const auto reached = b.team(memory.reached);
+  const index_t count = task.shape.kv_heads, first = b.index() / b.team_size() * count;
+  const offset_t rows = task.shape.rows();
+  const auto at = [&](int round, index_t i, index_t bin) {
+    return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
+  };
+  const auto floor_of_row = [&](const row_plan& p) {
+    return floor_of(task.rule, p.nominal, p.kept.count(), p.length - p.kept.count());
+  };
+
+  auto free_budget = b.template make_local<offset_t>(), room = free_budget, before = free_budget;
+  b.each([&](int t) {
+    free_budget[t] = room[t] = 0;
+    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
+      const row_plan p = task.plan(first + i);
+      free_budget[t] += p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
+      room[t] += p.length - p.kept.count();
+    }
+  });
+  const offset_t wanted = exclusive_sums<offset_t>(b, free_budget, before, sums);
+  const offset_t total = least(wanted, exclusive_sums<offset_t>(b, room, before, sums));
+
+  std::uint32_t prefix = 0;
+  index_t bin = 0;
+  KVEVICT_ROLLED for (int round = 0; round < radix_rounds && total > 0; ++round) {
+    const digit d = digit::of(round);
+    for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
+      const row_plan p = task.plan(first + i);
+      count_digit(b, task.scores + task.score_offsets[first + i] + p.kept.sinks, p.length - p.kept.count(), d, prefix,
+                  m);
+      auto above = b.template make_local<index_t>();
+      sum_above(b, m, above);
+      b.each([&](int t) {
+        const index_t passed = round > 0 ? reached.load(t, at(round - 1, i, bin + 1)) : 0;
+        index_t sum = passed + above[t];
+        if (t == 0) reached.store(t, at(round, i, radix_bins), passed);
+        for (index_t k = 0; k < bins_per_thread(b.threads()); ++k) {
+          sum += m.bins.load(t, bin_of(t, k, b.threads()));
+          reached.store(t, at(round, i, bin_of(t, k, b.threads())), sum);
+        }
+      });
+      b.sync();
+    }
+    b.team_sync();
+    b.each([&](int t) {
+      const auto stay = [&](index_t at_bin) {
+        offset_t sum = 0;
+        KVEVICT_ROLLED for (index_t i = 0; i < count; ++i) sum +=
+            greatest(floor_of_row(task.plan(first + i)), reached.load(t, at(round, i, at_bin)));
+        return sum;
+      };
+      // Bins of the last round that no digit has are empty; the highest that a digit can have counts as the top.
+      const index_t top = (index_t{1} << d.bits) - 1;
+      offset_t higher = stay(bin_of(t, 0, b.threads()) + 1);
+      for (index_t k = 0; k < bins_per_thread(b.threads()); ++k) {
+        const index_t here = bin_of(t, k, b.threads());
+        const offset_t sum = stay(here);
+        if (here <= top && sum >= total && (here == top || higher < total)) m.found.store(t, 0, here);
+        higher = sum;
+      }
+    });
+    b.sync();
+    auto found = b.template make_local<index_t>();
+    b.each([&](int t) { found[t] = m.found.load(t, 0); });
+    b.sync();
+    bin = b.uniform(found);
+    prefix |= static_cast<std::uint32_t>(bin) << d.shift;
+  }
+
+  if (b.team_rank() != 0) return;
+  b.each([&](int t) {
+    if (t != 0) return;
+    const auto counts = [&](index_t i) {
+      const row_plan p = task.plan(first + i);
+      const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
+      const index_t free_of_row = p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
+      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floor_of_row(p), free_of_row,
+                         p.length - p.kept.count()};
+    };
+    index_t* const share = memory.share + first;
+    for (index_t i = 0; i < count; ++i) share[i] = 0;
+    if (total > 0) split_pool(task.rule, count, total, counts, share, memory.remainder + first);
+    for (index_t i = 0; i < count; ++i) memory.budgets[first + i] = task.plan(first + i).kept.count() + share[i];
+  });
+}
+
+}  // namespace kvevict::detail

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <kvevict/cuda/detail/block.hpp>
+
+namespace kvevict::detail {
+
+/// A block of a kernel (detail/block.hpp). Everything is inlined to what one would write by hand.
+template <int Threads>
+class device_block {
+ public:
+  template <class T>
+  struct local {
+    T value;
+    __device__ __forceinline__ T& operator[](int) { return value; }
+    __device__ __forceinline__ const T& operator[](int) const { return value; }
+  };
+  template <class T>
+  struct memory {
+    T* data;
+    __device__ __forceinline__ T load(int, offset_t i) const { return data[i]; }
+    __device__ __forceinline__ void store(int, offset_t i, T value) const { data[i] = value; }
+    __device__ __forceinline__ void add(int, offset_t i, T value) const { atomicAdd(data + i, value); }
+  };
+
+  __device__ __forceinline__ explicit device_block(std::byte* shared_memory) : next_(shared_memory) {}
+
+  [[nodiscard]] __device__ __forceinline__ static index_t index() { return static_cast<index_t>(blockIdx.x); }
+  [[nodiscard]] __device__ __forceinline__ static constexpr int threads() { return Threads; }
+  template <class F>
+  __device__ __forceinline__ static void each(const F& f) {
+    f(static_cast<int>(threadIdx.x));
+  }
+  __device__ __forceinline__ static void sync() { __syncthreads(); }
+
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static local<T> make_local() {
+    return {};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ memory<T> shared(offset_t count) {
+    T* const piece = reinterpret_cast<T*>(next_);
+    next_ += (sizeof(T) * count + 15) / 16 * 16;
+    return {piece};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static memory<T> team(T* data) {
+    return {data};
+  }
+  [[nodiscard]] __device__ __forceinline__ static local<std::uint32_t> ballot(const local<bool>& x) {
+    return {__ballot_sync(~0u, x.value)};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static local<T> shuffle_up(const local<T>& x, int lanes) {
+    return {__shfl_up_sync(~0u, x.value, static_cast<unsigned>(lanes))};
+  }
+  /// A value that is the same in all threads.
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static T uniform(const local<T>& x) {
+    return x.value;
+  }
+
+  [[nodiscard]] __device__ __forceinline__ static int team_rank() {
+#if __CUDA_ARCH__ >= 900
+    unsigned rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return static_cast<int>(rank);
+#else
+    return 0;
+#endif
+  }
+  [[nodiscard]] __device__ __forceinline__ static int team_size() {
+#if __CUDA_ARCH__ >= 900
+    unsigned size;
+    asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+    return static_cast<int>(size);
+#else
+    return 1;
+#endif
+  }
+  __device__ __forceinline__ static void team_sync() {
+#if __CUDA_ARCH__ >= 900
+    __threadfence();
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+  }
+
+ private:
+  std::byte* next_;
+};
+
+}  // namespace kvevict::detail

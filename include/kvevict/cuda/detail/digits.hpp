@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cuda/detail/block.hpp>
+#include <kvevict/select/order.hpp>
+
+/// The threshold of a selection, digit by digit from the top: three histograms instead of a sort.
+namespace kvevict::detail {
+
+inline constexpr int radix_rounds = 3;
+inline constexpr index_t radix_bins = 2048;  ///< 11, 11 and 10 bits; the last round leaves half of the bins empty
+
+/// A score as an unsigned number whose digits are searched.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint32_t radix_key(float score) {
+  return static_cast<std::uint32_t>(order_key(score)) ^ 0x80000000u;
+}
+
+struct digit {
+  int shift = 0, bits = 0;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr digit of(int round) {
+    return round == 0 ? digit{21, 11} : round == 1 ? digit{10, 11} : digit{0, 10};
+  }
+  /// Whether a key has the digits that were found before this one.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool candidate(std::uint32_t key, std::uint32_t prefix) const {
+    return shift + bits == 32 || (key >> (shift + bits)) == (prefix >> (shift + bits));
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bin(std::uint32_t key) const {
+    return static_cast<index_t>((key >> shift) & ((1u << bits) - 1));
+  }
+};
+
+/// Shared memory of a search: a histogram, a sum per warp, and what one thread found for all.
+template <class Block>
+struct digit_memory {
+  using words = decltype(std::declval<Block&>().template shared<index_t>(0));
+  words bins, of_warps, found;
+
+  KVEVICT_HOST_DEVICE static digit_memory take(Block& b) {
+    words bins = b.template shared<index_t>(radix_bins);
+    words of_warps = b.template shared<index_t>(warp_threads);
+    return {bins, of_warps, b.template shared<index_t>(2)};
+  }
+};
+inline constexpr offset_t digit_memory_bytes = sizeof(index_t) * (radix_bins + warp_threads + 4);
+
+/// bins[i] = how many of the scores have digit i behind the prefix.
+template <class Block>
+KVEVICT_HOST_DEVICE void count_digit(Block& b, const float* scores, index_t count, digit d, std::uint32_t prefix,
+                                     const digit_memory<Block>& m) {
+  b.each([&](int t) {
+    for (index_t i = t; i < radix_bins; i += b.threads()) m.bins.store(t, i, 0);
+  });
+  b.sync();
+  b.each([&](int t) {
+    for (offset_t i = t; i < count; i += b.threads()) {
+      const std::uint32_t key = radix_key(scores[i]);
+      if (d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
+    }
+  });
+  b.sync();
+}
+
+/// The bins of one thread: the highest ones belong to thread 0.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bins_per_thread(int threads) { return radix_bins / threads; }
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bin_of(int thread, index_t i, int threads) {
+  return radix_bins - 1 - (thread * bins_per_thread(threads) + i);
+}
+
+/// before[t] = candidates in the bins above those of thread t.
+template <class Block, class Local>
+KVEVICT_HOST_DEVICE void sum_above(Block& b, const digit_memory<Block>& m, Local& before) {
+  auto own = b.template make_local<index_t>();
+  b.each([&](int t) {
+    own[t] = 0;
+    for (index_t i = 0; i < bins_per_thread(b.threads()); ++i) own[t] += m.bins.load(t, bin_of(t, i, b.threads()));
+  });
+  exclusive_sums<index_t>(b, own, before, m.of_warps);
+}
+
+/// What stays of one row: every score whose digits are above `key`, and the first `ties` of those that equal it.
+struct row_threshold {
+  std::uint32_t key = 0;
+  index_t ties = 0;
+};
+
+/// The threshold of the best `wanted` of `count` scores, 1 <= wanted <= count.
+template <class Block>
+[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold find_threshold(Block& b, const float* scores, index_t count,
+                                                               index_t wanted, const digit_memory<Block>& m) {
+  row_threshold result{0, wanted};
+  KVEVICT_ROLLED for (int round = 0; round < radix_rounds; ++round) {
+    const digit d = digit::of(round);
+    count_digit(b, scores, count, d, result.key, m);
+    auto before = b.template make_local<index_t>();
+    sum_above(b, m, before);
+    b.each([&](int t) {
+      index_t reached = before[t];
+      for (index_t i = 0; i < bins_per_thread(b.threads()) && reached < result.ties; ++i) {
+        const index_t bin = bin_of(t, i, b.threads()), in_bin = m.bins.load(t, bin);
+        if (reached + in_bin >= result.ties) {
+          m.found.store(t, 0, bin);
+          m.found.store(t, 1, reached);
+        }
+        reached += in_bin;
+      }
+    });
+    b.sync();
+    auto bin = b.template make_local<index_t>(), above = b.template make_local<index_t>();
+    b.each([&](int t) {
+      bin[t] = m.found.load(t, 0);
+      above[t] = m.found.load(t, 1);
+    });
+    b.sync();
+    result.key |= static_cast<std::uint32_t>(b.uniform(bin)) << d.shift;
+    result.ties -= b.uniform(above);
+  }
+  return result;
+}
+
+}  // namespace kvevict::detail

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <kvevict/core/status.hpp>
+#include <kvevict/cuda/backend.cuh>
+#include <kvevict/cuda/detail/device_block.cuh>
+
+namespace kvevict::detail {
+
+/// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments.
+template <int Threads, class Body>
+__global__ void __launch_bounds__(Threads) run_kernel(const Body body) {
+  extern __shared__ __align__(16) std::byte shared_memory[];
+  device_block<Threads> block(shared_memory);
+  body(block);
+}
+
+[[nodiscard]] inline status status_of(cudaError_t error) {
+  if (error == cudaSuccess) return {};
+  return {status_code::device_error, "stream", cudaGetErrorString(error)};
+}
+
+/// Blocks of a team: a cluster where the device has them and the code was compiled for it, else a block alone.
+template <class Kernel>
+[[nodiscard]] cudaError_t team_size_of(Kernel* kernel, int wanted, int& size) {
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  size = error == cudaSuccess && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90 ? wanted : 1;
+  return error;
+}
+
+/// Puts `body` into the stream, `blocks` blocks, or as many teams of up to `most_in_team`.
+template <int Threads, class Body>
+[[nodiscard]] status launch(const cuda& on, offset_t blocks, offset_t shared_bytes, const Body& body,
+                            int most_in_team = 1) {
+  const auto kernel = &run_kernel<Threads, Body>;
+  int team = 1;
+  if (most_in_team > 1)
+    if (const status s = status_of(team_size_of(kernel, most_in_team, team)); !s.ok()) return s;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks * team));
+  config.blockDim = dim3(Threads);
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
+  config.stream = on.stream;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = static_cast<unsigned>(team);
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  config.attrs = &cluster;
+  config.numAttrs = team > 1 ? 1 : 0;
+  return status_of(cudaLaunchKernelEx(&config, kernel, body));
+}
+
+}  // namespace kvevict::detail

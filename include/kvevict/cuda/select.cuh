@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <kvevict/core/workspace.hpp>
+#include <kvevict/cuda/budget/share.hpp>
+#include <kvevict/cuda/detail/launch.cuh>
+#include <kvevict/cuda/select/select.hpp>
+#include <kvevict/policy/policy.hpp>
+#include <kvevict/view/check.hpp>
+#include <kvevict/view/row_scores.hpp>
+
+/// Selection on the device: the slots that the CPU selects by the same scores, bit for bit, in two launches at most.
+namespace kvevict {
+
+namespace detail {
+
+/// Threads of a block of these kernels; smaller ones leave the memory idle, larger ones there are not.
+inline constexpr int select_threads = 1024;
+
+template <class Rule>
+struct select_body {
+  select_task<Rule> task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    select_row(b, task);
+  }
+};
+
+template <class Rule>
+struct share_body {
+  select_task<Rule> task;
+  share_memory memory;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    share_pool(b, task, memory);
+  }
+};
+
+/// The largest cluster that every device with clusters has, but no more blocks than a pool has rows.
+[[nodiscard]] constexpr int team_of(index_t rows_of_pool) {
+  int team = 1;
+  while (team < 8 && team * 2 <= rows_of_pool) team *= 2;
+  return team;
+}
+
+}  // namespace detail
+
+/// Bytes of the device that `select` needs: none where rows do not share a budget.
+template <eviction_policy Policy>
+[[nodiscard]] offset_t workspace_bytes(const cuda&, const Policy& policy, const row_scores& in) {
+  carver count;
+  if constexpr (decltype(policy.rule())::joint) detail::share_memory::take(count, in.shape.rows());
+  return count.bytes();
+}
+
+/// Selects by scores that are given (select/selection.hpp). The room of `out.slots` must be what the policy can keep;
+/// every row's length is at most that room. Pools of the caller's own and receipts are the CPU's alone so far.
+template <eviction_policy Policy>
+[[nodiscard]] status select(const cuda& on, const Policy& policy, const row_scores& in, const selection& out,
+                            const workspace& memory) {
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check(in.shape); !s.ok()) return s;
+  const offset_t rows = in.shape.rows();
+  if (in.scores.data == nullptr || in.scores.offsets == nullptr)
+    return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
+  if (in.scores.rows != rows) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
+  if (in.pools.pool_of_row != nullptr)
+    return {status_code::bad_input, "budget_pools", "on the device the kv_heads of a layer share, and no other pools"};
+  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
+  if (out.offsets.size() != rows + 1)
+    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
+  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
+  if (!out.receipts.empty()) return {status_code::bad_input, "receipts", "on the device a selection has no receipts"};
+  const offset_t needed = workspace_bytes(on, policy, in);
+  if (memory.size() < needed)
+    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
+  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
+    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
+  if (needed > 0 && memory.data == nullptr)
+    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+
+  using rule_type = decltype(policy.rule());
+  detail::select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+  task.scores = in.scores.data;
+  task.score_offsets = in.scores.offsets;
+  task.slots = out.slots.data;
+  task.slots_room = out.slots.size();
+  task.offsets = out.offsets.data;
+  if constexpr (rule_type::joint) {
+    carver place(memory.data);
+    const auto m = detail::share_memory::take(place, rows);
+    const status s = detail::launch<detail::select_threads>(
+        on, static_cast<offset_t>(in.shape.layers) * in.shape.seqs, detail::share_pool_bytes,
+        detail::share_body<rule_type>{task, m}, detail::team_of(in.shape.kv_heads));
+    if (!s.ok()) return s;
+    task.budgets = m.budgets;
+  }
+  return detail::launch<detail::select_threads>(on, rows, detail::select_row_bytes,
+                                                detail::select_body<rule_type>{task});
+}
+
+}  // namespace kvevict

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#include <doctest/doctest.h>
+
+#include <kvevict/cpu.hpp>
+#include <kvevict/cuda/budget/share.hpp>
+#include <kvevict/cuda/select/select.hpp>
+#include <random>
+
+#include "../support/simulated_block.hpp"
+
+using namespace kvevict;
+
+namespace {
+
+/// Scores of rows of different length, some with many equal ones.
+struct scored_rows {
+  cache_shape shape;
+  std::vector<offset_t> offsets;
+  std::vector<float> scores;
+
+  scored_rows(const cache_shape& s, index_t longest, std::uint32_t seed) : shape(s), offsets{0} {
+    std::mt19937 chance(seed);
+    const int kind = int(seed % 4);
+    for (index_t r = 0; r < shape.rows(); ++r) {
+      const auto length = index_t(1 + chance() % std::uint32_t(longest));
+      offsets.push_back(offsets.back() + length);
+      for (index_t j = 0; j < length; ++j) {
+        const float u = float(chance() % 1000000) / 1e6F;
+        scores.push_back(kind == 0 ? u : kind == 1 ? std::floor(u * 5) - 2 : kind == 2 ? 0.25F : std::exp(-20 * u));
+        if (kind == 1 && chance() % 9 == 0) scores.back() = chance() % 2 ? -0.0F : std::nanf("");
+        if (kind == 3 && chance() % 50 == 0) scores.back() = chance() % 2 ? INFINITY : -INFINITY;
+      }
+    }
+  }
+  [[nodiscard]] row_scores view() const { return {shape, {scores.data(), offsets.data(), index_t(shape.rows())}}; }
+};
+
+struct kept_slots {
+  std::vector<index_t> slots;
+  std::vector<offset_t> offsets;
+  explicit kept_slots(const scored_rows& in)
+      : slots(in.scores.size(), -1), offsets(std::size_t(in.shape.rows() + 1), -1) {}
+};
+
+template <class Policy>
+bool cpu_select(const Policy& policy, const scored_rows& in, kept_slots& out) {
+  std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in.view())));
+  return select(cpu{}, policy, in.view(), selection{out.slots, out.offsets}, workspace_of(scratch)).ok();
+}
+
+/// The kernels in the order in which the entry point launches them.
+template <class Policy>
+void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& out, int threads, int team,
+                      std::uint32_t seed) {
+  detail::select_task task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+  task.scores = in.scores.data();
+  task.score_offsets = in.offsets.data();
+  task.slots = out.slots.data();
+  task.slots_room = offset_t(out.slots.size());
+  task.offsets = out.offsets.data();
+  const auto rows = index_t(in.shape.rows());
+  std::vector<cache_line> scratch;
+  if constexpr (decltype(policy.rule())::joint) {
+    carver count;
+    detail::share_memory::take(count, rows);
+    scratch.resize(cache_lines(count.bytes()));
+    std::memset(scratch.data(), 0xff, scratch.size() * sizeof(cache_line));
+    carver place(workspace_of(scratch).data);
+    const auto memory = detail::share_memory::take(place, rows);
+    simulated::run_teams(in.shape.layers * in.shape.seqs, team, threads, detail::share_pool_bytes, seed,
+                         {{memory.reached, detail::share_memory::reached_count(rows)}},
+                         [&](simulated::block& b) { detail::share_pool(b, task, memory); });
+    task.budgets = memory.budgets;
+    simulated::run_grid(rows, threads, detail::select_row_bytes, seed,
+                        [&](simulated::block& b) { detail::select_row(b, task); });
+  } else {
+    simulated::run_grid(rows, threads, detail::select_row_bytes, seed,
+                        [&](simulated::block& b) { detail::select_row(b, task); });
+  }
+}
+
+template <class Policy>
+void check_same(const Policy& policy, const cache_shape& shape, index_t longest, std::uint32_t seed) {
+  const scored_rows in(shape, longest, seed);
+  kept_slots expected(in), got(in);
+  if (!cpu_select(policy, in, expected)) return;  // a budget below what is protected
+  const int threads = 32 << seed % 4, team = 1 + int(seed / 3 % 3);
+  CAPTURE(seed);
+  CAPTURE(threads);
+  CAPTURE(team);
+  simulated_select(policy, in, got, threads, team, seed);
+  REQUIRE(got.offsets == expected.offsets);
+  const auto used = std::ptrdiff_t(expected.offsets.back());
+  REQUIRE(std::equal(expected.slots.begin(), expected.slots.begin() + used, got.slots.begin()));
+}
+
+}  // namespace
+
+TEST_CASE("kernels: a selection is the CPU's, whatever the order of threads, blocks and teams") {
+  for (std::uint32_t seed = 0; seed < 60; ++seed) {
+    const cache_shape shape{.layers = index_t(1 + seed % 2), .seqs = index_t(1 + seed % 3), .kv_heads = 3};
+    check_same(snapkv<>{.budget = percent(30), .recent = 4}, shape, 300, seed);
+    check_same(streaming_llm{.budget = slots(20)}, shape, 90, seed);
+    check_same(adakv{snapkv<>{.budget = percent(30), .recent = 4}}, shape, 300, seed);
+    auto least_share = adakv{snapkv<>{.budget = percent(40), .recent = 2}};
+    least_share.safeguard = budget::safeguard::minimum;
+    least_share.floor = seed % 5 * 0.25;
+    check_same(least_share, shape, 200, seed);
+  }
+}
+
+TEST_CASE("kernels: long rows, and digits that all scores share") {
+  for (std::uint32_t seed = 0; seed < 8; ++seed) {
+    check_same(snapkv<>{.budget = slots(1000)}, {.kv_heads = 2}, 20000, seed);
+    check_same(adakv{snapkv<>{.budget = slots(1000)}}, {.kv_heads = 4}, 20000, seed);
+  }
+}
+
+TEST_CASE("the simulation notices a missing barrier, an index outside, and what is read before it is written") {
+  const auto failing = [](const auto& body) {
+    simulated::block b(0, 64, 1024, 7);
+    auto words = b.shared<index_t>(64);
+    CHECK_THROWS_AS(body(b, words), simulated::hazard);
+  };
+  failing([](auto& b, auto& words) { b.each([&](int t) { static_cast<void>(words.load(t, t)); }); });
+  failing([](auto& b, auto& words) { b.each([&](int t) { words.store(t, 64 + t, 1); }); });
+  failing([](auto& b, auto& words) { b.each([&](int t) { words.store(t, 0, t); }); });
+  failing([](auto& b, auto& words) {
+    b.each([&](int t) { words.store(t, t, t); });
+    b.each([&](int t) { static_cast<void>(words.load(t, 63 - t)); });
+  });
+  failing([](auto& b, auto& words) {
+    b.each([&](int t) { words.store(t, t, t); });
+    b.sync();
+    b.each([&](int t) { words.add(t, 0, 1); });
+    b.each([&](int t) { static_cast<void>(words.load(t, 0)); });
+  });
+  failing([](auto& b, auto&) {
+    auto x = b.template make_local<int>();
+    b.each([&](int t) { x[t] = t; });
+    static_cast<void>(b.uniform(x));
+  });
+}
