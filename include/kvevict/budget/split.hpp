@@ -25,6 +25,7 @@ template <class Base>
 }
 
 /// Splits the free budget `total` of a pool (budget/adaptive.hpp): share[i] evictable slots for row i.
+KVEVICT_CALLS_BACK
 template <class Base, class Counts>
 KVEVICT_HOST_DEVICE constexpr void split_pool(const budget::adaptive<Base>& rule, index_t rows, offset_t total,
                                               const Counts& of, index_t* share, offset_t* remainder) {

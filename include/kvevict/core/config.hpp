@@ -16,6 +16,13 @@
 #define KVEVICT_ASSERT(condition) static_cast<void>(0)
 #endif
 
+/// Before a function for both sides that calls what it is given: a lambda of the host on the host is no mistake.
+#if defined(__CUDACC__)
+#define KVEVICT_CALLS_BACK _Pragma("nv_exec_check_disable")
+#else
+#define KVEVICT_CALLS_BACK
+#endif
+
 /// Before a loop that device code must not unroll: it is not the one that takes time, and its copies take registers.
 #if defined(__CUDACC__)
 #define KVEVICT_ROLLED _Pragma("unroll 1")

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#if defined(__CUDACC__)
+#error "kvevict: the CPU backend is for the host's compiler: include <kvevict/cpu.hpp> in .cpp files, and CUDA's in .cu"
+#endif
+
 #include <Eigen/Core>
 #include <kvevict/core/types.hpp>
 #include <utility>

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// What the compile gate compiles: every entry point of the CUDA backend, for the policies that differ in their kernels.
+#include <kvevict/cuda/select.cuh>
+#include <kvevict/kvevict.hpp>
+
+using namespace kvevict;
+
+template status kvevict::select(const cuda&, const snapkv<>&, const row_scores&, const selection&, const workspace&);
+template status kvevict::select(const cuda&, const pyramidkv<>&, const row_scores&, const selection&, const workspace&);
+template status kvevict::select(const cuda&, const adakv<snapkv<>>&, const row_scores&, const selection&,
+                                const workspace&);
+template status kvevict::select(const cuda&, const adakv<pyramidkv<>>&, const row_scores&, const selection&,
+                                const workspace&);
