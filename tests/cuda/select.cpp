@@ -32,20 +32,25 @@ struct scored_rows {
       }
     }
   }
-  [[nodiscard]] row_scores view() const { return {shape, {scores.data(), offsets.data(), index_t(shape.rows())}}; }
+  [[nodiscard]] row_scores view() const {
+    return {shape, {scores.data(), offsets.data(), index_t(shape.rows())}, {}, 512};
+  }
 };
 
 struct kept_slots {
   std::vector<index_t> slots;
   std::vector<offset_t> offsets;
+  std::vector<row_receipt> receipts;
   explicit kept_slots(const scored_rows& in)
-      : slots(in.scores.size(), -1), offsets(std::size_t(in.shape.rows() + 1), -1) {}
+      : slots(in.scores.size(), -1),
+        offsets(std::size_t(in.shape.rows() + 1), -1),
+        receipts(std::size_t(in.shape.rows())) {}
 };
 
 template <class Policy>
 bool cpu_select(const Policy& policy, const scored_rows& in, kept_slots& out) {
   std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in.view())));
-  return select(cpu{}, policy, in.view(), selection{out.slots, out.offsets}, workspace_of(scratch)).ok();
+  return select(cpu{}, policy, in.view(), selection{out.slots, out.offsets, out.receipts}, workspace_of(scratch)).ok();
 }
 
 /// The kernels in the order in which the entry point launches them.
@@ -58,6 +63,8 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
   task.slots = out.slots.data();
   task.slots_room = offset_t(out.slots.size());
   task.offsets = out.offsets.data();
+  task.receipts = out.receipts.data();
+  task.entry_bytes = in.view().entry_bytes;
   const auto rows = index_t(in.shape.rows());
   std::vector<cache_line> scratch;
   if constexpr (decltype(policy.rule())::joint) {
@@ -92,6 +99,17 @@ void check_same(const Policy& policy, const cache_shape& shape, index_t longest,
   REQUIRE(got.offsets == expected.offsets);
   const auto used = std::ptrdiff_t(expected.offsets.back());
   REQUIRE(std::equal(expected.slots.begin(), expected.slots.begin() + used, got.slots.begin()));
+  for (std::size_t r = 0; r < got.receipts.size(); ++r) {
+    const row_receipt &a = got.receipts[r], &e = expected.receipts[r];
+    REQUIRE(a.retained == e.retained);
+    REQUIRE(a.evicted == e.evicted);
+    REQUIRE(a.bytes_freed == e.bytes_freed);
+    REQUIRE((a.threshold == e.threshold || (std::isnan(a.threshold) && std::isnan(e.threshold))));
+    if (std::isnan(e.score_share))
+      REQUIRE(std::isnan(a.score_share));
+    else
+      REQUIRE(a.score_share == doctest::Approx(e.score_share).epsilon(1e-6));
+  }
 }
 
 }  // namespace

@@ -165,7 +165,8 @@ class block {
   template <class T>
   [[nodiscard]] T uniform(const local<T>& x) const {
     for (int t = 0; t < threads(); ++t)
-      if (!(x[t] == x[0])) throw hazard("threads disagree on what decides for all of them");
+      if (const T mine = x[t], first = x[0]; std::memcmp(&mine, &first, sizeof(T)) != 0)
+        throw hazard("threads disagree on what decides for all of them");
     return x[0];
   }
 

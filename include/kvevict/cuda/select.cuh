@@ -55,7 +55,8 @@ template <eviction_policy Policy>
 }
 
 /// Selects by scores that are given (select/selection.hpp). The room of `out.slots` must be what the policy can keep;
-/// every row's length is at most that room. Pools of the caller's own and receipts are the CPU's alone so far.
+/// every row's length is at most that room. Pools of the caller's own are the CPU's
+/// alone so far.
 template <eviction_policy Policy>
 [[nodiscard]] status select(const cuda& on, const Policy& policy, const row_scores& in, const selection& out,
                             const workspace& memory) {
@@ -87,6 +88,8 @@ template <eviction_policy Policy>
   task.slots = out.slots.data;
   task.slots_room = out.slots.size();
   task.offsets = out.offsets.data;
+  task.receipts = out.receipts.empty() ? nullptr : out.receipts.data;
+  task.entry_bytes = in.entry_bytes;
   if constexpr (rule_type::joint) {
     carver place(memory.data);
     const auto m = detail::share_memory::take(place, rows);

@@ -11,7 +11,7 @@ struct row_receipt {
   index_t retained = 0;
   index_t evicted = 0;
   offset_t bytes_freed = 0;  ///< keys and values of the evicted slots
-  float threshold = 0;       ///< lowest score among retained evictable slots; NaN where scores were not needed
+  float threshold = 0;       ///< lowest score among retained evictable slots (NaN is lowest); NaN where there are none
   float score_share = 0;     ///< sum of retained scores / sum of all; NaN if a score is negative or none is finite;
                              ///< 1 where the row was kept whole
 };

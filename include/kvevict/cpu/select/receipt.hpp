@@ -35,7 +35,7 @@ void write_receipts(const cpu<Executor>& on, const Scores& in, const Plan& plan_
     if (receipt.evicted == 0) return;
     const span<const float> scores = in.scores[r];
     double all = 0, kept = 0;
-    bool shares = true;
+    bool shares = true, found = false;
     for (const float s : scores) {
       shares = shares && s >= 0;
       all += static_cast<double>(s);
@@ -43,9 +43,9 @@ void write_receipts(const cpu<Executor>& on, const Scores& in, const Plan& plan_
     for (const index_t slot : retained) {
       kept += static_cast<double>(scores[slot]);
       const bool evictable = slot >= plan.kept.sinks && slot < plan.length - plan.kept.recent;
-      if (evictable &&
-          (receipt.threshold != receipt.threshold || order_key(scores[slot]) < order_key(receipt.threshold)))
-        receipt.threshold = scores[slot];
+      if (!evictable || (found && order_key(scores[slot]) >= order_key(receipt.threshold))) continue;
+      receipt.threshold = scores[slot];
+      found = true;
     }
     receipt.score_share = shares && all > 0 ? static_cast<float>(kept / all) : nan;
   });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cuda/detail/digits.hpp>
+#include <kvevict/cuda/select/receipt.hpp>
 #include <kvevict/policy/plan.hpp>
 #include <kvevict/select/selection.hpp>
 
@@ -39,7 +40,7 @@ struct select_task {
 
 /// Shared memory of `select_row` in bytes.
 inline constexpr offset_t select_row_bytes =
-    digit_memory_bytes + warp_threads * (sizeof(offset_t) + 2 * sizeof(index_t));
+    digit_memory_bytes + warp_threads * (sizeof(offset_t) + 2 * sizeof(index_t) + sizeof(double));
 
 /// Writes the slots with scores that stay, ascending: every warp takes a stretch of the row, counts what stays in it,
 /// and writes it behind what the warps before it keep.
@@ -130,11 +131,16 @@ KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
     for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
     for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
   });
-  if (free_budget < 1) return;
-  const float* const scores = task.scores + task.score_offsets[row] + sinks;
-  const index_t count = plan.length - sinks - recent;
-  const row_threshold limit = find_threshold(b, scores, count, free_budget, memory);
-  write_selected(b, scores, count, limit, sinks, out + sinks, stays_of, ties_of);
+  const float* const scores = task.scores + task.score_offsets[row];
+  row_threshold limit{};
+  if (free_budget > 0) {
+    const index_t count = plan.length - sinks - recent;
+    limit = find_threshold(b, scores + sinks, count, free_budget, memory);
+    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, stays_of, ties_of);
+  }
+  if (task.receipts != nullptr)
+    write_receipt(b, scores, plan, out, kept, limit.key, free_budget > 0, task.entry_bytes, task.receipts + row,
+                  b.template shared<double>(warp_threads));
 }
 
 }  // namespace kvevict::detail

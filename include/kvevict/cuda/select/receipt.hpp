@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cuda/detail/digits.hpp>
+#include <kvevict/policy/plan.hpp>
+#include <kvevict/select/selection.hpp>
+
+namespace kvevict::detail {
+
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr float not_a_number() { return bits_as<float>(0x7fc00000u); }
+
+/// The score that a key stands for; +0 for both zeros.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr float score_of(std::uint32_t key) {
+  const std::uint32_t number = key ^ 0x80000000u;
+  if (number == 0x80000000u) return not_a_number();
+  return bits_as<float>(number < 0x80000000u ? number : (0u - number) | 0x80000000u);
+}
+
+/// The receipt of the block's row, whose retained slots have been written. Sums run in double, in an order of their
+/// own: the share may differ from the CPU's in the last bit.
+template <class Block, class Shared>
+KVEVICT_HOST_DEVICE void write_receipt(Block& b, const float* scores, const row_plan& plan, const index_t* retained,
+                                       index_t kept, std::uint32_t threshold_key, bool has_threshold,
+                                       offset_t entry_bytes, row_receipt* out, const Shared& of_warps) {
+  b.sync();
+  auto all = b.template make_local<double>(), stays = all, before = all, refuses = all;
+  b.each([&](int t) {
+    all[t] = stays[t] = refuses[t] = 0;
+    for (offset_t i = t; i < plan.length; i += b.threads()) {
+      all[t] += static_cast<double>(scores[i]);
+      if (!(scores[i] >= 0)) refuses[t] = 1;
+    }
+    for (offset_t i = t; i < kept; i += b.threads()) stays[t] += static_cast<double>(scores[retained[i]]);
+  });
+  const double sum = exclusive_sums<double>(b, all, before, of_warps);
+  const double sum_kept = exclusive_sums<double>(b, stays, before, of_warps);
+  const bool shares = exclusive_sums<double>(b, refuses, before, of_warps) == 0 && sum > 0;
+  b.each([&](int t) {
+    if (t != 0) return;
+    row_receipt receipt{.retained = kept, .evicted = plan.length - kept};
+    receipt.bytes_freed = receipt.evicted * entry_bytes;
+    receipt.threshold = has_threshold ? score_of(threshold_key) : not_a_number();
+    receipt.score_share = receipt.evicted == 0 ? 1.0F : shares ? static_cast<float>(sum_kept / sum) : not_a_number();
+    *out = receipt;
+  });
+}
+
+}  // namespace kvevict::detail
