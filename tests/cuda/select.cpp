@@ -17,10 +17,16 @@ struct scored_rows {
   cache_shape shape;
   std::vector<offset_t> offsets;
   std::vector<float> scores;
+  std::vector<index_t> pool_of_row;
+  index_t pools = 0;
 
   scored_rows(const cache_shape& s, index_t longest, std::uint32_t seed) : shape(s), offsets{0} {
     std::mt19937 chance(seed);
     const int kind = int(seed % 4);
+    if (seed % 5 > 1) {  // pools of the caller's own, some perhaps empty
+      pools = index_t(1 + chance() % std::uint32_t(shape.rows()));
+      for (index_t r = 0; r < shape.rows(); ++r) pool_of_row.push_back(index_t(chance() % std::uint32_t(pools)));
+    }
     for (index_t r = 0; r < shape.rows(); ++r) {
       const auto length = index_t(1 + chance() % std::uint32_t(longest));
       offsets.push_back(offsets.back() + length);
@@ -33,7 +39,10 @@ struct scored_rows {
     }
   }
   [[nodiscard]] row_scores view() const {
-    return {shape, {scores.data(), offsets.data(), index_t(shape.rows())}, {}, 512};
+    return {shape,
+            {scores.data(), offsets.data(), index_t(shape.rows())},
+            {pools > 0 ? pool_of_row.data() : nullptr, pools},
+            512};
   }
 };
 
@@ -60,6 +69,7 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
   detail::select_task task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data();
   task.score_offsets = in.offsets.data();
+  task.pools = in.view().pools;
   task.slots = out.slots.data();
   task.slots_room = offset_t(out.slots.size());
   task.offsets = out.offsets.data();
@@ -74,8 +84,8 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
     std::memset(scratch.data(), 0xff, scratch.size() * sizeof(cache_line));
     carver place(workspace_of(scratch).data);
     const auto memory = detail::share_memory::take(place, rows);
-    simulated::run_teams(in.shape.layers * in.shape.seqs, team, threads, detail::share_pool_bytes, seed,
-                         {{memory.reached, detail::share_memory::reached_count(rows)}},
+    simulated::run_teams(in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads,
+                         detail::share_pool_bytes, seed, {{memory.reached, detail::share_memory::reached_count(rows)}},
                          [&](simulated::block& b) { detail::share_pool(b, task, memory); });
     task.budgets = memory.budgets;
     simulated::run_grid(rows, threads, detail::select_row_bytes, seed,

@@ -55,8 +55,7 @@ template <eviction_policy Policy>
 }
 
 /// Selects by scores that are given (select/selection.hpp). The room of `out.slots` must be what the policy can keep;
-/// every row's length is at most that room. Pools of the caller's own are the CPU's
-/// alone so far.
+/// every row's length is at most that room.
 template <eviction_policy Policy>
 [[nodiscard]] status select(const cuda& on, const Policy& policy, const row_scores& in, const selection& out,
                             const workspace& memory) {
@@ -66,8 +65,8 @@ template <eviction_policy Policy>
   if (in.scores.data == nullptr || in.scores.offsets == nullptr)
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (in.scores.rows != rows) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
-  if (in.pools.pool_of_row != nullptr)
-    return {status_code::bad_input, "budget_pools", "on the device the kv_heads of a layer share, and no other pools"};
+  if (in.pools.pool_of_row != nullptr && (in.pools.pools < 1 || in.pools.pools > rows))
+    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
   if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
   if (out.offsets.size() != rows + 1)
     return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
@@ -85,6 +84,7 @@ template <eviction_policy Policy>
   detail::select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data;
   task.score_offsets = in.scores.offsets;
+  task.pools = in.pools;
   task.slots = out.slots.data;
   task.slots_room = out.slots.size();
   task.offsets = out.offsets.data;
@@ -93,9 +93,11 @@ template <eviction_policy Policy>
   if constexpr (rule_type::joint) {
     carver place(memory.data);
     const auto m = detail::share_memory::take(place, rows);
+    const bool own = in.pools.pool_of_row != nullptr;
+    const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
     const status s = detail::launch<detail::select_threads>(
-        on, static_cast<offset_t>(in.shape.layers) * in.shape.seqs, detail::share_pool_bytes,
-        detail::share_body<rule_type>{task, m}, detail::team_of(in.shape.kv_heads));
+        on, pools, detail::share_pool_bytes, detail::share_body<rule_type>{task, m},
+        detail::team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
     if (!s.ok()) return s;
     task.budgets = m.budgets;
   }

@@ -14,6 +14,7 @@ namespace kvevict::detail {
 struct share_memory {
   index_t* budgets;     ///< [rows], the result
   index_t* reached;     ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
+  index_t* members;     ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
   index_t* share;       ///< [rows]
   offset_t* remainder;  ///< [rows]
 
@@ -21,6 +22,7 @@ struct share_memory {
     share_memory m{};
     m.budgets = from.take<index_t>(rows);
     m.reached = from.take<index_t>(reached_count(rows));
+    m.members = from.take<index_t>(rows);
     m.share = from.take<index_t>(rows);
     m.remainder = from.take<offset_t>(rows);
     return m;
@@ -33,13 +35,55 @@ struct share_memory {
 /// Shared memory of `share_pool` in bytes.
 inline constexpr offset_t share_pool_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
 
-/// The kernel: final budgets of the rows of one pool, the kv_heads of one (layer, sequence).
+/// The rows of one pool: a stretch of a list, or of all rows.
+struct pool_rows_on_device {
+  const index_t* members = nullptr;  ///< null: rows that follow each other
+  index_t first = 0;
+  index_t count = 0;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE index_t row(index_t i) const {
+    return members != nullptr ? members[first + i] : first + i;
+  }
+};
+
+/// Lists the rows of the team's pool, ascending. A row whose pool is none counts to pool 0.
+template <class Block, class Shared>
+[[nodiscard]] KVEVICT_HOST_DEVICE pool_rows_on_device list_pool(Block& b, const budget_pool_view& pools,
+                                                                const cache_shape& shape, index_t* members,
+                                                                const Shared& sums) {
+  const index_t pool = b.index() / b.team_size();
+  if (pools.pool_of_row == nullptr) return {nullptr, pool * shape.kv_heads, shape.kv_heads};
+  const auto pool_of = [&](offset_t r) {
+    const index_t of = pools.pool_of_row[r];
+    return of < 0 || of >= pools.pools ? 0 : of;
+  };
+  auto mine = b.template make_local<index_t>(), before = mine;
+  b.each([&](int t) {
+    mine[t] = 0;
+    KVEVICT_ROLLED for (offset_t r = t; r < shape.rows(); r += b.threads()) mine[t] += pool_of(r) < pool;
+  });
+  const index_t first = exclusive_sums<index_t>(b, mine, before, sums);
+  index_t count = 0;
+  KVEVICT_ROLLED for (offset_t chunk = 0; chunk < shape.rows(); chunk += b.threads()) {
+    b.each([&](int t) { mine[t] = chunk + t < shape.rows() && pool_of(chunk + t) == pool; });
+    const index_t more = exclusive_sums<index_t>(b, mine, before, sums);
+    b.each([&](int t) {
+      if (b.team_rank() == 0 && mine[t] != 0) members[first + count + before[t]] = static_cast<index_t>(chunk + t);
+    });
+    count += more;
+  }
+  b.team_sync();
+  return {members, first, count};
+}
+
+/// The kernel: final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, const share_memory& memory) {
   const auto m = digit_memory<Block>::take(b);
   const auto sums = b.template shared<offset_t>(warp_threads);
   const auto reached = b.team(memory.reached);
-  const index_t count = task.shape.kv_heads, first = b.index() / b.team_size() * count;
+  const pool_rows_on_device pool = list_pool(b, task.pools, task.shape, memory.members, m.of_warps);
+  const index_t count = pool.count, first = pool.first;
   const offset_t rows = task.shape.rows();
   const auto at = [&](int round, index_t i, index_t bin) {
     return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
@@ -52,7 +96,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
   b.each([&](int t) {
     free_budget[t] = room[t] = 0;
     KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
-      const row_plan p = task.plan(first + i);
+      const row_plan p = task.plan(pool.row(i));
       free_budget[t] += p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
       room[t] += p.length - p.kept.count();
     }
@@ -65,8 +109,8 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
   KVEVICT_ROLLED for (int round = 0; round < radix_rounds && total > 0; ++round) {
     const digit d = digit::of(round);
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
-      const row_plan p = task.plan(first + i);
-      count_digit(b, task.scores + task.score_offsets[first + i] + p.kept.sinks, p.length - p.kept.count(), d, prefix,
+      const row_plan p = task.plan(pool.row(i));
+      count_digit(b, task.scores + task.score_offsets[pool.row(i)] + p.kept.sinks, p.length - p.kept.count(), d, prefix,
                   m);
       auto above = b.template make_local<index_t>();
       sum_above(b, m, above);
@@ -86,7 +130,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
       const auto stay = [&](index_t at_bin) {
         offset_t sum = 0;
         KVEVICT_ROLLED for (index_t i = 0; i < count; ++i) sum +=
-            greatest(floor_of_row(task.plan(first + i)), reached.load(t, at(round, i, at_bin)));
+            greatest(floor_of_row(task.plan(pool.row(i))), reached.load(t, at(round, i, at_bin)));
         return sum;
       };
       // Bins of the last round that no digit has are empty; the highest that a digit can have counts as the top.
@@ -111,7 +155,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
   b.each([&](int t) {
     if (t != 0) return;
     const auto counts = [&](index_t i) {
-      const row_plan p = task.plan(first + i);
+      const row_plan p = task.plan(pool.row(i));
       const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
       const index_t free_of_row = p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
       return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floor_of_row(p), free_of_row,
@@ -120,7 +164,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     index_t* const share = memory.share + first;
     for (index_t i = 0; i < count; ++i) share[i] = 0;
     if (total > 0) split_pool(task.rule, count, total, counts, share, memory.remainder + first);
-    for (index_t i = 0; i < count; ++i) memory.budgets[first + i] = task.plan(first + i).kept.count() + share[i];
+    for (index_t i = 0; i < count; ++i) memory.budgets[pool.row(i)] = task.plan(pool.row(i)).kept.count() + share[i];
   });
 }
 

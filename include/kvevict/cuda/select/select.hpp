@@ -5,6 +5,7 @@
 #include <kvevict/cuda/select/receipt.hpp>
 #include <kvevict/policy/plan.hpp>
 #include <kvevict/select/selection.hpp>
+#include <kvevict/view/inputs.hpp>
 
 /// Slots from scores and budgets, a block per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -17,6 +18,7 @@ struct select_task {
   cache_shape shape;
   const float* scores = nullptr;
   const offset_t* score_offsets = nullptr;  ///< [rows + 1]
+  budget_pool_view pools{};                 ///< who shares a budget
   const index_t* budgets = nullptr;         ///< [rows], shared ones; null: what the rule gives each row alone
   index_t* slots = nullptr;
   offset_t slots_room = 0;
