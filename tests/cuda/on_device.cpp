@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <kvevict/cpu.hpp>
 #include <random>
+#include <string_view>
 
 using namespace kvevict;
 using on_device::kept_slots;
@@ -73,11 +74,48 @@ TEST_CASE("on the device: a selection is the CPU's, also captured, also after 10
   }
 }
 
-/// Runs nothing where there is no device, and says what.
+TEST_CASE("refused: what the host knows to be wrong, before anything reaches the device") {
+  const cache_shape shape{.kv_heads = 2};
+  float score = 0;
+  index_t slot = 0, pool = 0;
+  offset_t offset = 0;
+  const row_scores good{shape, {&score, &offset, 2}};
+  std::vector<cache_line> lines(cache_lines(on_device::needed_workspace(good)) + 1);
+  const workspace memory = workspace_of(lines);
+  const selection out{{&slot, 1}, {&offset, 3}};
+  const auto refused = [](const status& s, status_code code, std::string_view argument) {
+    CHECK(s.code == code);
+    CHECK(s.argument == argument);
+  };
+  const auto with = [&](auto change) {
+    row_scores in = good;
+    change(in);
+    return on_device::one_call(in, out, memory);
+  };
+  refused(with([](row_scores& in) { in.scores.data = nullptr; }), status_code::bad_pointer, "scores");
+  refused(with([](row_scores& in) { in.scores.offsets = nullptr; }), status_code::bad_pointer, "scores");
+  refused(with([](row_scores& in) { in.scores.rows = 3; }), status_code::bad_shape, "scores");
+  refused(with([](row_scores& in) { in.shape.layers = 0; }), status_code::bad_shape, "layers");
+  refused(with([&](row_scores& in) { in.pools = {&pool, 0}; }), status_code::bad_shape, "budget_pools");
+  refused(with([&](row_scores& in) { in.pools = {&pool, 3}; }), status_code::bad_shape, "budget_pools");
+  const auto to = [&](const selection& where) { return on_device::one_call(good, where, memory); };
+  refused(to({{&slot, 1}, {nullptr, 3}}), status_code::bad_pointer, "offsets");
+  refused(to({{&slot, 1}, {&offset, 2}}), status_code::small_output, "offsets");
+  refused(to({{nullptr, 1}, {&offset, 3}}), status_code::bad_pointer, "slots");
+  row_receipt receipt{};
+  refused(to({{&slot, 1}, {&offset, 3}, {&receipt, 1}}), status_code::small_output, "receipts");
+  refused(on_device::one_call(good, out, {}), status_code::small_workspace, "workspace");
+  refused(on_device::one_call(good, out, {memory.data + 1, memory.count - 1}), status_code::small_workspace,
+          "workspace");
+  if (!on_device::found()) refused(on_device::one_call(good, out, memory), status_code::device_error, "stream");
+}
+
+/// Where there is no device, only what needs none is run; what is not, is said.
 int main(int argc, char** argv) {
-  if (!on_device::found()) {
-    std::puts("skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs");
-    return 77;
-  }
-  return doctest::Context(argc, argv).run();
+  doctest::Context context(argc, argv);
+  if (on_device::found()) return context.run();
+  context.addFilter("test-case", "refused:*");
+  if (const int failed = context.run(); failed != 0) return failed;
+  std::puts("skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs");
+  return 77;
 }

@@ -30,4 +30,9 @@ bool found();
 template <class Policy>
 kept_slots select(const Policy& policy, const scored_rows& in, int runs, bool captured);
 
+/// What one call says; it may be refused before it reaches a device.
+kvevict::status one_call(const kvevict::row_scores& in, const kvevict::selection& out,
+                         const kvevict::workspace& memory);
+offset_t needed_workspace(const kvevict::row_scores& in);
+
 }  // namespace on_device

@@ -71,7 +71,8 @@ template <eviction_policy Policy>
   if (out.offsets.size() != rows + 1)
     return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
   if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
-  if (!out.receipts.empty()) return {status_code::bad_input, "receipts", "on the device a selection has no receipts"};
+  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
+    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
   const offset_t needed = workspace_bytes(on, policy, in);
   if (memory.size() < needed)
     return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
