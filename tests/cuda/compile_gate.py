@@ -4,7 +4,7 @@
 
     compile_gate.py NVCC ROOT BUILD [--update]
 
-Each .cuh compiles alone, included twice. Every kernel of entry_points.cu compiles for every architecture without a
+Each .cuh compiles alone, included twice; so does the benchmark. Every kernel of entry_points.cu compiles for every architecture without a
 warning, without spills or local memory, and without ptxas's notes on serialised wgmma (C7508, C7510, C7514). Registers
 per thread are compared with registers.md where the compiler is the one that wrote it; --update writes it.
 """
@@ -66,6 +66,8 @@ def main():
             source.write_text(f"#include <{name}>\n#include <{name}>\nint main() {{}}\n")
             jobs.append((f"{name} alone", None, pool.submit(compiled, options.nvcc, options.root, "80", source,
                                                             source.with_suffix(".o"))))
+        jobs.append(("bench/gpu/steps.cu", None, pool.submit(compiled, options.nvcc, options.root, "90a", options.root /
+                                                             "bench/gpu/steps.cu", options.build / "steps.o")))
         for architecture in ARCHITECTURES:
             target = options.build / f"entry_points_{architecture}.o"
             jobs.append((f"sm_{architecture}", architecture,

@@ -5,9 +5,9 @@
 
 using namespace kvevict;
 
-template status kvevict::select(const cuda&, const snapkv<>&, const row_scores&, const selection&, const workspace&);
-template status kvevict::select(const cuda&, const pyramidkv<>&, const row_scores&, const selection&, const workspace&);
-template status kvevict::select(const cuda&, const adakv<snapkv<>>&, const row_scores&, const selection&,
+template status kvevict::select(const gpu&, const snapkv<>&, const row_scores&, const selection&, const workspace&);
+template status kvevict::select(const gpu&, const pyramidkv<>&, const row_scores&, const selection&, const workspace&);
+template status kvevict::select(const gpu&, const adakv<snapkv<>>&, const row_scores&, const selection&,
                                 const workspace&);
-template status kvevict::select(const cuda&, const adakv<pyramidkv<>>&, const row_scores&, const selection&,
+template status kvevict::select(const gpu&, const adakv<pyramidkv<>>&, const row_scores&, const selection&,
                                 const workspace&);

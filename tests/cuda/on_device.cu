@@ -53,8 +53,8 @@ template kept_slots select(const pyramidkv<>&, const scored_rows&, int, bool);
 template kept_slots select(const adakv<snapkv<>>&, const scored_rows&, int, bool);
 
 status one_call(const row_scores& in, const selection& out, const workspace& memory) {
-  return kvevict::select(cuda{}, adakv{snapkv<>{}}, in, out, memory);
+  return kvevict::select(gpu{}, adakv{snapkv<>{}}, in, out, memory);
 }
-offset_t needed_workspace(const row_scores& in) { return workspace_bytes(cuda{}, adakv{snapkv<>{}}, in); }
+offset_t needed_workspace(const row_scores& in) { return workspace_bytes(gpu{}, adakv{snapkv<>{}}, in); }
 
 }  // namespace on_device

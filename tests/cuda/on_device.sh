@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # on_device.sh ROOT BUILD: builds the tests that need a GPU for the one that is here, with nothing but nvcc and g++, and
-# runs them, plainly and under each tool of compute-sanitizer. Stops at the first that fails.
+# runs them, plainly and under each tool of compute-sanitizer; then the benchmark, which leaves BUILD/gpu.md and
+# BUILD/gpu.json. Stops at the first that fails.
 set -euo pipefail
 root=$1 build=$2
 headers=(-I"$root/include" -isystem "$root/build/headers/eigen3" -isystem "$root/build/headers"
@@ -15,3 +16,7 @@ for tool in memcheck racecheck synccheck initcheck; do
   echo "compute-sanitizer $tool"
   KVEVICT_RUNS=2 compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/on_device"
 done
+nvcc -std=c++20 -O3 -arch=native -I"$root/include" -c "$root/bench/gpu/steps.cu" -o "$build/steps.o"
+g++ -std=c++20 -O3 -march=native "${headers[@]}" -c "$root/bench/gpu/main.cpp" -o "$build/bench.o"
+nvcc -arch=native "$build/steps.o" "$build/bench.o" -o "$build/gpu_bench"
+"$build/gpu_bench" "$build"

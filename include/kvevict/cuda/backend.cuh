@@ -5,10 +5,11 @@
 
 namespace kvevict {
 
-/// The CUDA backend: pass it first to an entry point to run there, on this stream and its device.
+/// The CUDA backend: pass it first to an entry point to run there, on this stream and its device. (Not named `cuda`,
+/// which is a namespace of the toolkit's.)
 ///
 /// @code{.cu}
-/// status s = select(cuda{stream}, policy, row_scores{shape, scores}, kept, scratch);
+/// status s = select(gpu{stream}, policy, row_scores{shape, scores}, kept, scratch);
 /// @endcode
 ///
 /// What views, scores, selections, offsets, lengths and the workspace point to is memory of that device. A call puts
@@ -16,7 +17,7 @@ namespace kvevict {
 /// be captured into a graph. Its status is about what the host knows (extents, options, sizes, null pointers). What
 /// only the device knows cannot be refused: a row whose budget is impossible is kept whole, and slots for which a
 /// selection has no room are not written.
-struct cuda {
+struct gpu {
   cudaStream_t stream = nullptr;
 };
 

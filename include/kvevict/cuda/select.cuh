@@ -48,7 +48,7 @@ struct share_body {
 
 /// Bytes of the device that `select` needs: none where rows do not share a budget.
 template <eviction_policy Policy>
-[[nodiscard]] offset_t workspace_bytes(const cuda&, const Policy& policy, const row_scores& in) {
+[[nodiscard]] offset_t workspace_bytes(const gpu&, const Policy& policy, const row_scores& in) {
   carver count;
   if constexpr (decltype(policy.rule())::joint) detail::share_memory::take(count, in.shape.rows());
   return count.bytes();
@@ -57,7 +57,7 @@ template <eviction_policy Policy>
 /// Selects by scores that are given (select/selection.hpp). The room of `out.slots` must be what the policy can keep;
 /// every row's length is at most that room.
 template <eviction_policy Policy>
-[[nodiscard]] status select(const cuda& on, const Policy& policy, const row_scores& in, const selection& out,
+[[nodiscard]] status select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
                             const workspace& memory) {
   if (const status s = check(policy); !s.ok()) return s;
   if (const status s = check(in.shape); !s.ok()) return s;

@@ -33,7 +33,7 @@ template <class Kernel>
 
 /// Puts `body` into the stream, `blocks` blocks, or as many teams of up to `most_in_team`.
 template <int Threads, class Body>
-[[nodiscard]] status launch(const cuda& on, offset_t blocks, offset_t shared_bytes, const Body& body,
+[[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body,
                             int most_in_team = 1) {
   const auto kernel = &run_kernel<Threads, Body>;
   int team = 1;
