@@ -19,7 +19,7 @@ kept_slots select(const Policy& policy, const scored_rows& in, int runs, bool ca
   const row_scores given{in.shape, {scores.data(), offsets.data(), rows}};
   cudaStream_t stream{};
   device::require(cudaStreamCreate(&stream), "stream");
-  const cuda on{stream};
+  const gpu on{stream};
   const device::array<cache_line> scratch(cache_lines(workspace_bytes(on, policy, given)));
   const workspace memory{reinterpret_cast<std::byte*>(scratch.data()),
                          static_cast<offset_t>(scratch.size() * sizeof(cache_line))};
