@@ -196,3 +196,152 @@ TEST_CASE("row programs: a draw spares the best, the first of equal ones, and no
                  seed);
   });
 }
+
+namespace {
+
+constexpr double unit = 0x1p-24;
+
+double norm_of(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double e : x) sum += e * e;
+  return std::sqrt(sum);
+}
+
+/// Keys or values of a row in double.
+template <class E>
+std::vector<std::vector<double>> entries_of(const std::vector<E>& row, index_t dims) {
+  std::vector<std::vector<double>> out(row.size() / std::size_t(dims));
+  for (std::size_t i = 0; i < row.size(); ++i) out[i / std::size_t(dims)].push_back(double(to_float(row[i])));
+  return out;
+}
+
+/// Key scores and prior of a cache in memory against double, within what the headers promise.
+template <class E>
+void check_bounds(const host::content<E>& c, const auto& cache, const case_of_rows& rows, std::uint32_t seed) {
+  const int threads = 32 << seed % 4;
+  const inputs in{cache};
+  const scored norm = simulated_scores(policy_of(score::key_norm{}), in, rows, threads, seed);
+  const scored diff = simulated_scores(policy_of(score::key_diff{}), in, rows, threads, seed);
+  const scored prior = simulated_scores(policy_of(score::recency{} | score::value_prior{1}), in, rows, threads, seed);
+  const double steps = c.dim / 32.0, value_steps = c.value_dim / 32.0;
+  for (std::size_t r = 0; r < norm.size(); ++r) {
+    const auto keys = entries_of(c.keys[r], c.dim), values = entries_of(c.values[r], c.value_dim);
+    std::vector<double> mean(std::size_t(c.dim), 0.0);
+    double top = 0;
+    for (const auto& value : values) top = std::max(top, norm_of(value));
+    for (const auto& key : keys)
+      for (std::size_t d = 0; d < mean.size(); ++d) mean[d] += key[d] / norm_of(key) / double(keys.size());
+    for (std::size_t j = 0; j < keys.size(); ++j) {
+      CAPTURE(r);
+      CAPTURE(j);
+      const double length = norm_of(keys[j]), share = std::pow(norm_of(values[j]) / top, 2) * double(j);
+      REQUIRE(std::abs(double(norm[r][j]) + length) <= (steps + 6) * unit * length);
+      double dot = 0;
+      for (std::size_t d = 0; d < mean.size(); ++d) dot += keys[j][d] * mean[d];
+      REQUIRE(std::abs(double(diff[r][j]) + dot / length / norm_of(mean)) <=
+              (steps + 12) * 2 * unit * (1 + 1 / norm_of(mean)));
+      REQUIRE(std::abs(double(prior[r][j]) - share) <= (2 * (value_steps + 6) + 3) * unit * share);
+    }
+  }
+}
+
+template <class E>
+void check_layouts(index_t dim, std::uint32_t seed) {
+  CAPTURE(dim);
+  CAPTURE(seed);
+  const cache_shape shape{.layers = 2, .seqs = 2, .kv_heads = 2};
+  const std::vector<index_t> lengths{index_t(1 + seed * 29 % 120), 40};
+  const host::content<E> content(shape, lengths, dim, dim / 2 + 1, 1, seed);
+  const case_of_rows rows(shape, lengths, 1, 1, seed);
+  const auto check = [&](auto stored) { check_bounds(content, stored.cache(), rows, seed); };
+  check(host::in_strides(content, "nhd", nhd));
+  check(host::with_transposed_keys(content));
+  check(host::in_flat(content));
+  check(host::in_pages(content, host::page_order::per_row));
+  check(host::in_any_order(content));
+}
+
+}  // namespace
+
+TEST_CASE("row programs: norms and KeyDiff are near what double gives, in every layout and element type") {
+  for (std::uint32_t seed = 0; seed < 3; ++seed)
+    for (const index_t dim : {1, 31, 64, 128, 130, 300}) {
+      check_layouts<float>(dim, seed);
+      check_layouts<half>(dim, seed);
+      check_layouts<bfloat16>(dim, seed);
+    }
+}
+
+TEST_CASE("row programs: a KeyDiff of many slots; zero keys score 0") {
+  const cache_shape shape{.kv_heads = 1};
+  host::content<float> content(shape, {9000}, 16, 1, 1, 3);
+  for (float& x : content.keys[0]) x += 0.3F;
+  const case_of_rows rows(shape, {9000}, 1, 1, 3);
+  auto memory = host::in_strides(content, "hnd", hnd);
+  check_bounds(content, memory.cache(), rows, 3);
+  std::fill_n(memory.keys.begin() + 16, 16, 0.0F);
+  CHECK(simulated_scores(policy_of(score::key_diff{}), inputs{memory.cache()}, rows, 64, 1)[0][1] == 0.0F);
+}
+
+TEST_CASE("row programs: shares and weighted sums are near what double gives; what sums to 0 stays") {
+  each_case([](const auto& in, const case_of_rows& rows, std::uint32_t seed) {
+    const int threads = 32 << seed % 4;
+    const auto means = policy_of(attention | score::group_mean{});
+    const auto shares = policy_of(attention | score::group_mean{} | score::share_of_sum{});
+    const auto sums = policy_of(
+        score::weighted_sum{attention | score::group_mean{} | score::avg_pool{3}, score::recency{}, 2.5F, -0.3F});
+    const auto pooled = policy_of(attention | score::group_mean{} | score::avg_pool{3});
+    const scored plain = host::score(means, in), pools = host::score(pooled, in);
+    const scored share = simulated_scores(shares, in, rows, threads, seed);
+    const scored sum = simulated_scores(sums, in, rows, threads, seed);
+    const scored at = host::score(policy_of(score::recency{}), in);
+    for (std::size_t r = 0; r < plain.size(); ++r) {
+      const double total = std::accumulate(plain[r].begin(), plain[r].end(), 0.0);
+      for (std::size_t j = 0; j < plain[r].size(); ++j) {
+        const double expected = double(plain[r][j]) / total;
+        const double a = double(2.5F * pools[r][j]), b = double(-0.3F * at[r][j]);
+        REQUIRE(std::abs(double(share[r][j]) - expected) <= 2.1 * unit * expected);
+        REQUIRE(std::abs(double(sum[r][j]) - (a + b)) <= 2 * unit * (std::abs(a) + std::abs(b)));
+      }
+    }
+  });
+  const cache_shape shape{.kv_heads = 1};
+  case_of_rows rows(shape, {40}, 1, 1, 3);
+  const given scores{rows.values.data(), rows.room};
+  auto memory = host::in_strides(rows.content, "hnd", hnd);
+  for (float& x : rows.values) x = -0.0F;
+  for (const auto& got :
+       {simulated_scores(policy_of(scores | score::share_of_sum{}), inputs{memory.cache()}, rows, 32, 1),
+        simulated_scores(policy_of(scores | score::share_of_max{}), inputs{memory.cache()}, rows, 32, 1)})
+    for (const float x : got[0]) CHECK(same(x, -0.0F));
+}
+
+TEST_CASE("row programs: policies by key scores, and the whole scorer of AhaKV from values") {
+  each_case([](const auto& in, const case_of_rows& rows, std::uint32_t seed) {
+    const auto near = [&](const auto& policy, float tolerance) {
+      const scored expected = host::score(policy, in), got = simulated_scores(policy, in, rows, 64, seed);
+      for (std::size_t r = 0; r < got.size(); ++r)
+        for (std::size_t j = 0; j < got[r].size(); ++j) REQUIRE(std::abs(got[r][j] - expected[r][j]) <= tolerance);
+    };
+    near(knorm{.budget = percent(50)}, 1e-5F);
+    near(keydiff{.budget = percent(50)}, 1e-5F);
+    near(ahakv<score::plain_gain>{.budget = percent(50), .window = 1}, 1e-6F);
+    near(policy_of(score::weighted_sum{score::key_norm{} | score::share_of_max{},
+                                       score::product{score::key_diff{} | score::power{.offset = 1, .exponent = 2},
+                                                      attention | score::max_pool{5} | score::group_mean{}},
+                                       0.5F, 2.0F}),
+         1e-5F);
+  });
+}
+
+TEST_CASE("row programs: a row that is kept whole is skipped, unless it is asked for") {
+  const cache_shape shape{.seqs = 2, .kv_heads = 1};
+  const case_of_rows rows(shape, {30, 50}, 4, 1, 1);
+  auto memory = host::in_strides(rows.content, "hnd", hnd);
+  const streaming_llm policy{.budget = slots(40)};
+  const inputs in{memory.cache()};
+  const scored all = simulated_scores(policy, in, rows, 32, 1), some = simulated_scores(policy, in, rows, 32, 1, false);
+  CHECK(all == host::score(policy, in));
+  CHECK(some[0] == std::vector<float>(30, -77.0F));
+  CHECK(some[1] == all[1]);
+}
