@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 /// Kernels on the host (kvevict/cuda/detail/block.hpp): the same source, with every order that the device may choose
@@ -32,6 +33,23 @@ struct touched {
   long epoch = -1;
   int reader = 0, writer = 0, adder = 0;
   bool written = false;
+
+  static bool others(int who, int thread) { return who != 0 && who != thread + 1; }
+  static void note(int& who, int thread) { who = who == 0 || who == thread + 1 ? thread + 1 : -1; }
+  void enter(long now) {
+    if (epoch != now) *this = {now, 0, 0, 0, written};
+  }
+  void read(int thread) {
+    if (!written) throw hazard("a word is read before it is written");
+    if (others(writer, thread) || others(adder, thread)) throw hazard("read beside a write: a barrier is missing");
+    note(reader, thread);
+  }
+  void write(int thread) {
+    if (others(writer, thread) || others(reader, thread) || others(adder, thread))
+      throw hazard("written beside another access: a barrier is missing");
+    note(writer, thread);
+    written = true;
+  }
 };
 
 /// Memory that several threads share, between barriers that are counted.
@@ -45,26 +63,22 @@ class watched {
   T load(int thread, offset_t i) const {
     const auto guard = hold();
     touched& w = at(i);
-    if (!w.written) throw hazard("word " + std::to_string(i) + " is read before it is written");
-    if (others(w.writer, thread) || others(w.adder, thread)) throw hazard("read beside a write: a barrier is missing");
-    note(w.reader, thread);
+    w.read(thread);
     return data_[i];
   }
   void store(int thread, offset_t i, T value) const {
     const auto guard = hold();
     touched& w = at(i);
-    if (others(w.writer, thread) || others(w.reader, thread) || others(w.adder, thread))
-      throw hazard("written beside another access: a barrier is missing");
-    note(w.writer, thread);
-    w.written = true;
+    w.write(thread);
     data_[i] = value;
   }
   void add(int thread, offset_t i, T value) const {
     const auto guard = hold();
     touched& w = at(i);
     if (!w.written) throw hazard("added to before it is written");
-    if (others(w.writer, thread) || others(w.reader, thread)) throw hazard("added to beside another access");
-    note(w.adder, thread);
+    if (touched::others(w.writer, thread) || touched::others(w.reader, thread))
+      throw hazard("added to beside another access");
+    touched::note(w.adder, thread);
     data_[i] += value;
   }
 
@@ -80,11 +94,42 @@ class watched {
   [[nodiscard]] touched& at(offset_t i) const {
     if (i < 0 || i >= offset_t(words_->size())) throw hazard("index " + std::to_string(i) + " is outside");
     touched& w = (*words_)[std::size_t(i)];
-    if (w.epoch != *epoch_) w = {*epoch_, 0, 0, 0, w.written};
+    w.enter(*epoch_);
     return w;
   }
-  static bool others(int who, int thread) { return who != 0 && who != thread + 1; }
-  static void note(int& who, int thread) { who = who == 0 || who == thread + 1 ? thread + 1 : -1; }
+};
+
+/// Memory of the device that one block has to itself, watched by address: pieces of it are used again as other arrays.
+using watched_words = std::unordered_map<std::uintptr_t, touched>;
+template <class T>
+class own_array {
+ public:
+  own_array(T* data, offset_t count, watched_words* words, const long* epoch)
+      : data_(data), count_(count), words_(words), epoch_(epoch) {}
+  T load(int thread, offset_t i) const {
+    each_word(i, [&](touched& w) { w.read(thread); });
+    return data_[i];
+  }
+  void store(int thread, offset_t i, T value) const {
+    each_word(i, [&](touched& w) { w.write(thread); });
+    data_[i] = value;
+  }
+
+ private:
+  T* data_;
+  offset_t count_;
+  watched_words* words_;
+  const long* epoch_;
+
+  template <class F>
+  void each_word(offset_t i, const F& f) const {
+    if (i < 0 || i >= count_) throw hazard("index " + std::to_string(i) + " is outside");
+    for (std::uintptr_t word = 0; word < sizeof(T) / 4; ++word) {
+      touched& w = (*words_)[reinterpret_cast<std::uintptr_t>(data_ + i) / 4 + word];
+      w.enter(*epoch_);
+      f(w);
+    }
+  }
 };
 
 /// What the blocks of a team share.
@@ -163,6 +208,16 @@ class block {
     return from;
   }
   template <class T>
+  [[nodiscard]] local<T> shuffle_xor(const local<T>& x, int bits) const {
+    auto from = x;
+    for (int t = 0; t < threads(); ++t) from[t] = x[t ^ bits];
+    return from;
+  }
+  template <class T>
+  [[nodiscard]] own_array<T> global(T* data, offset_t count) {
+    return {data, count, &words_, &epoch_};
+  }
+  template <class T>
   [[nodiscard]] T uniform(const local<T>& x) const {
     for (int t = 0; t < threads(); ++t)
       if (const T mine = x[t], first = x[0]; std::memcmp(&mine, &first, sizeof(T)) != 0)
@@ -185,6 +240,7 @@ class block {
   std::vector<std::uint64_t> shared_;
   offset_t used_ = 0;
   long epoch_ = 0;
+  watched_words words_;
   std::mt19937 chance_;
   team_state* team_;
   int rank_, size_;

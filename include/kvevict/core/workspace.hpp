@@ -39,19 +39,19 @@ template <class Range>
 class carver {
  public:
   constexpr carver() = default;
-  constexpr explicit carver(std::byte* memory) : memory_(memory) {}
+  KVEVICT_HOST_DEVICE constexpr explicit carver(std::byte* memory) : memory_(memory) {}
 
   template <class T>
-  constexpr T* take(offset_t count) {
+  KVEVICT_HOST_DEVICE constexpr T* take(offset_t count) {
     std::byte* piece = memory_ == nullptr ? nullptr : memory_ + used_;
     used_ += round_up(static_cast<offset_t>(sizeof(T)) * count);
     return reinterpret_cast<T*>(piece);
   }
   /// A second carver of `bytes` bytes, for one worker's scratch.
-  constexpr carver branch(offset_t bytes) { return carver(take<std::byte>(bytes)); }
+  KVEVICT_HOST_DEVICE constexpr carver branch(offset_t bytes) { return carver(take<std::byte>(bytes)); }
 
-  [[nodiscard]] constexpr offset_t bytes() const { return used_; }
-  [[nodiscard]] static constexpr offset_t round_up(offset_t bytes) {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t bytes() const { return used_; }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t round_up(offset_t bytes) {
     constexpr auto step = static_cast<offset_t>(workspace_alignment);
     return (bytes + step - 1) / step * step;
   }

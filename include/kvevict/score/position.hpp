@@ -64,3 +64,18 @@ struct random_share {
 };
 
 }  // namespace kvevict::score
+
+namespace kvevict::detail {
+
+/// The stream of chance of a row. A sequence with a state of its own draws the same alone and in any batch.
+template <class Inputs>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint64_t stream_of(const Inputs& in, row_id row) {
+  if constexpr (Inputs::template has<input_kind::positions>)
+    if constexpr (requires { in.template get<input_kind::positions>().sequence(row); })
+      row.seq = in.template get<input_kind::positions>().sequence(row);
+  if constexpr (Inputs::template has<input_kind::ranks>)
+    row.kv_head += in.template get<input_kind::ranks>().first_kv_head;
+  return score::row_stream(in.cache.shape(), row);
+}
+
+}  // namespace kvevict::detail

@@ -4,7 +4,6 @@
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
-#include <tuple>
 #include <type_traits>
 
 namespace kvevict {
@@ -108,10 +107,11 @@ struct position_view {
   strided layout{};                      ///< `dim` is not used
   const index_t* tokens_seen = nullptr;  ///< [layers * seqs]; null: the position of the last slot, plus 1
 
-  [[nodiscard]] constexpr row_positions of(const row_id& row) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr row_positions of(const row_id& row) const {
     return {data + layout.offset(row, 0, 0), layout.slot};
   }
-  [[nodiscard]] constexpr index_t seen(const cache_shape& shape, const row_id& row, index_t length) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t seen(const cache_shape& shape, const row_id& row,
+                                                           index_t length) const {
     if (data == nullptr) return length;  // the check that follows says so
     return tokens_seen != nullptr ? tokens_seen[row.layer * shape.seqs + row.seq] : of(row)(length - 1) + 1;
   }
@@ -135,6 +135,39 @@ struct budget_pool_view {
   index_t pools = 0;
 };
 
+namespace detail {
+
+/// Values one after another, found by their kind. `std::tuple` would do on the host, but its accessors are not callable
+/// in device code without a compiler flag that an engine may not set.
+template <class... Parts>
+struct part_list {
+  /// f(all parts, in order).
+  template <class F, class... Before>
+  [[nodiscard]] constexpr auto pass_to(const F& f, const Before&... before) const {
+    return f(before...);
+  }
+};
+template <class First, class... Rest>
+struct part_list<First, Rest...> : part_list<Rest...> {
+  First first;
+
+  constexpr explicit part_list(const First& f, const Rest&... rest) : part_list<Rest...>(rest...), first(f) {}
+
+  template <input_kind Kind>
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& get() const {
+    if constexpr (First::kind == Kind)
+      return first;
+    else
+      return static_cast<const part_list<Rest...>&>(*this).template get<Kind>();
+  }
+  template <class F, class... Before>
+  [[nodiscard]] constexpr auto pass_to(const F& f, const Before&... before) const {
+    return static_cast<const part_list<Rest...>&>(*this).pass_to(f, before..., first);
+  }
+};
+
+}  // namespace detail
+
 /// Everything a call reads: a cache and, in any order, what else the policy needs.
 ///
 /// @code
@@ -143,7 +176,7 @@ struct budget_pool_view {
 template <cache_view Cache, class... Parts>
 struct inputs {
   Cache cache;
-  std::tuple<Parts...> parts;
+  detail::part_list<Parts...> parts;
 
   constexpr explicit inputs(const Cache& c, const Parts&... p) : cache(c), parts(p...) {}
 
@@ -152,7 +185,7 @@ struct inputs {
 
   /// The part of that kind. Where it is missing this does not compile, and the message says what to pass.
   template <input_kind Kind>
-  [[nodiscard]] constexpr const auto& get() const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& get() const {
     constexpr bool there = has<Kind>;
     static_assert(there || Kind != input_kind::queries,
                   "kvevict: this scorer reads queries: pass a kvevict::query_view to kvevict::inputs");
@@ -165,17 +198,9 @@ struct inputs {
         there || Kind == input_kind::queries || Kind == input_kind::attention || Kind == input_kind::value_norms,
         "kvevict: this scorer reads an input that kvevict::inputs does not hold");
     if constexpr (there)
-      return std::get<index_of<Kind>()>(parts);
+      return parts.template get<Kind>();
     else
       return cache;
-  }
-
- private:
-  template <input_kind Kind>
-  static constexpr std::size_t index_of() {
-    std::size_t found = 0, i = 0;
-    ((Parts::kind == Kind ? found = i++ : i++), ...);
-    return found;
   }
 };
 template <cache_view Cache, class... Parts>
@@ -183,7 +208,7 @@ inputs(Cache, Parts...) -> inputs<Cache, Parts...>;
 
 /// The positions of a row: those passed, or the slots themselves.
 template <class Inputs>
-[[nodiscard]] constexpr row_positions positions_of(const Inputs& in, const row_id& row) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr row_positions positions_of(const Inputs& in, const row_id& row) {
   if constexpr (Inputs::template has<input_kind::positions>)
     return in.template get<input_kind::positions>().of(row);
   else
@@ -192,7 +217,7 @@ template <class Inputs>
 
 /// Tokens that the sequence of a row has seen, evicted ones included.
 template <class Inputs>
-[[nodiscard]] constexpr index_t tokens_seen(const Inputs& in, const row_id& row, index_t length) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t tokens_seen(const Inputs& in, const row_id& row, index_t length) {
   if constexpr (Inputs::template has<input_kind::positions>)
     return in.template get<input_kind::positions>().seen(in.cache.shape(), row, length);
   else
@@ -201,7 +226,7 @@ template <class Inputs>
 
 /// The length that the budget of a row refers to: its own, or what a decode state says.
 template <class Inputs>
-[[nodiscard]] constexpr index_t budget_length(const Inputs& in, const row_id& row, index_t length) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t budget_length(const Inputs& in, const row_id& row, index_t length) {
   if constexpr (Inputs::template has<input_kind::positions>)
     if constexpr (requires { in.template get<input_kind::positions>().budget_length(row, length); })
       return in.template get<input_kind::positions>().budget_length(row, length);

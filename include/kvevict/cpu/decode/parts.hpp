@@ -93,15 +93,13 @@ template <class Part, class Wanted>
 }
 template <class Inputs, class Wanted, class... More>
 [[nodiscard]] auto inputs_with(const Inputs& in, const Wanted& wanted, const More&... more) {
-  return std::apply(
-      [&](const auto&... parts) {
-        return std::apply(
-            [&](const auto&... kept) {
-              return inputs{in.cache, kept..., more...};
-            },
-            std::tuple_cat(part_if(parts, wanted)...));
-      },
-      in.parts);
+  return in.parts.pass_to([&](const auto&... parts) {
+    return std::apply(
+        [&](const auto&... kept) {
+          return inputs{in.cache, kept..., more...};
+        },
+        std::tuple_cat(part_if(parts, wanted)...));
+  });
 }
 
 /// Inputs of an observation: the caller's, with the positions of the states.

@@ -19,11 +19,13 @@
 ///                                 load(thread, i), store(thread, i, value), add(thread, i, value)
 ///     ballot(x)                   local<bool> -> local<uint32_t>, bit = lane of the own warp
 ///     shuffle_up(x, n)            the value of the lane n below; of the first n lanes their own
+///     shuffle_xor(x, n)           the value of the lane whose number differs in the bits of n
+///     global(pointer, count)      an array in the device's memory that no other block touches meanwhile: load, store
 ///     team_rank(), team_size()    blocks that work on the same pool; their shared memory is not shared
 ///     team_sync()                 all threads of the team have come here and see what the others wrote to the
 ///                                 memory that `team(pointer)` wraps: load, store as above
 ///
-/// `sync`, `ballot`, `shuffle_up` and the team's are called by all threads together, outside of `each`.
+/// `sync`, `ballot`, the shuffles and the team's are called by all threads together, outside of `each`.
 namespace kvevict::detail {
 
 inline constexpr int warp_threads = 32;
@@ -68,6 +70,37 @@ KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, co
   });
   b.sync();
   return b.uniform(all);
+}
+
+/// The sum of x over the threads of the own warp, in a fixed order, the same bits in all of them.
+template <class Block, class Local>
+[[nodiscard]] KVEVICT_HOST_DEVICE Local warp_sums(Block& b, Local x) {
+  KVEVICT_UNROLL for (int bit = warp_threads / 2; bit > 0; bit /= 2) {
+    const Local other = b.shuffle_xor(x, bit);
+    b.each([&](int t) { x[t] = x[t] + other[t]; });
+  }
+  return x;
+}
+
+/// x over all threads by op(a, b), in a fixed order, the same bits in all of them. `of_warps` is shared memory of one
+/// value per warp and may be used again at once.
+template <class Block, class Local, class Shared, class Op>
+[[nodiscard]] KVEVICT_HOST_DEVICE Local reduce_block(Block& b, Local x, const Shared& of_warps, const Op& op) {
+  KVEVICT_UNROLL for (int bit = warp_threads / 2; bit > 0; bit /= 2) {
+    const Local other = b.shuffle_xor(x, bit);
+    b.each([&](int t) { x[t] = op(x[t], other[t]); });
+  }
+  b.each([&](int t) {
+    if (t % warp_threads == 0) of_warps.store(t, t / warp_threads, x[t]);
+  });
+  b.sync();
+  b.each([&](int t) {
+    auto all = of_warps.load(t, 0);
+    KVEVICT_ROLLED for (int w = 1; w < b.threads() / warp_threads; ++w) all = op(all, of_warps.load(t, w));
+    x[t] = all;
+  });
+  b.sync();
+  return x;
 }
 
 }  // namespace kvevict::detail

@@ -57,6 +57,14 @@ class device_block {
   [[nodiscard]] __device__ __forceinline__ static local<T> shuffle_up(const local<T>& x, int lanes) {
     return {__shfl_up_sync(~0u, x.value, static_cast<unsigned>(lanes))};
   }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static local<T> shuffle_xor(const local<T>& x, int bits) {
+    return {__shfl_xor_sync(~0u, x.value, bits)};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static memory<T> global(T* data, offset_t /*count*/) {
+    return {data};
+  }
   /// A value that is the same in all threads.
   template <class T>
   [[nodiscard]] __device__ __forceinline__ static T uniform(const local<T>& x) {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/core/ragged.hpp>
+#include <kvevict/cuda/score/combine.hpp>
+#include <kvevict/cuda/score/group.hpp>
+#include <kvevict/cuda/score/keys.hpp>
+#include <kvevict/cuda/score/pool.hpp>
+#include <kvevict/cuda/score/position.hpp>
+#include <kvevict/cuda/score/prior.hpp>
+#include <kvevict/policy/plan.hpp>
+
+/// Runs a scorer over all rows, a block per row. One source for the device and for tests (detail/block.hpp).
+namespace kvevict::detail {
+
+/// What the kernels that score work on. Parts of a policy are values made on the host; all memory is the device's.
+template <class Scorer, class Rule, class Inputs>
+struct score_task {
+  Scorer scorer;
+  Rule rule;
+  protect protection;
+  Inputs in;
+  ragged<float> out;             ///< its offsets match the lengths of the rows
+  program_extent extent;         ///< of the longest row
+  std::byte* scratch = nullptr;  ///< `scratch_bytes` for every row
+  offset_t scratch_bytes = 0;    ///< `program_scratch_bytes`
+  bool whole_rows = true;        ///< also rows that the budget covers, of which all slots stay whatever their scores
+};
+
+/// Scratch memory of a row's program in bytes.
+template <class Scorer>
+[[nodiscard]] offset_t program_scratch_bytes(const Scorer& scorer, const program_extent& extent) {
+  carver count;
+  source_program<Scorer>::plan(scorer, extent, count);
+  return count.bytes();
+}
+
+/// The kernel: scores of the row that the block has. Needs `program_memory_bytes` of shared memory.
+template <class Block, class Scorer, class Rule, class Inputs>
+KVEVICT_HOST_DEVICE void score_row(Block& b, const score_task<Scorer, Rule, Inputs>& task) {
+  const auto shared = program_memory<Block>::take(b);
+  const cache_shape shape = task.in.cache.shape();
+  const row_id row = shape.row(b.index());
+  const index_t length = task.in.cache.length(row);
+  const row_plan plan = plan_row(task.rule, task.protection, shape, row, length, budget_length(task.in, row, length));
+  if (plan.whole && !task.whole_rows) return;
+  const score::row_context context{row,
+                                   length,
+                                   tokens_seen(task.in, row, length),
+                                   plan.nominal,
+                                   plan.kept.sinks,
+                                   plan.kept.recent,
+                                   task.extent.group_size};
+  const row_program<Block, Inputs> program{b, task.in, task.extent, context, shared};
+  source_program<Scorer>::run(program, task.scorer, task.out[row.index].data,
+                              carver(task.scratch + row.index * task.scratch_bytes));
+}
+
+/// The kernel after it where the scorer ends in `score::layer_mean`: the mean over the kv_heads of the (layer,
+/// sequence) that the block has, given to each of them. Bit for bit what the CPU gives.
+template <class Block, class Scorer, class Rule, class Inputs>
+KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const score_task<Scorer, Rule, Inputs>& task) {
+  const index_t heads = task.in.cache.shape().kv_heads, first = b.index() * heads;
+  const index_t length = task.out.length(first);
+  b.each([&](int t) {
+    for (index_t j = t; j < length; j += b.threads()) {
+      float mean = task.out[first][j];
+      for (index_t h = 1; h < heads; ++h) mean += task.out[first + h][j];
+      mean /= static_cast<float>(heads);
+      for (index_t h = 0; h < heads; ++h) task.out[first + h][j] = mean;
+    }
+  });
+}
+
+}  // namespace kvevict::detail
