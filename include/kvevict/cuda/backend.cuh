@@ -3,6 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <kvevict/core/types.hpp>
+
 namespace kvevict {
 
 /// The CUDA backend: pass it first to an entry point to run there, on this stream and its device. (Not named `cuda`,
@@ -19,6 +21,9 @@ namespace kvevict {
 /// selection has no room are not written.
 struct gpu {
   cudaStream_t stream = nullptr;
+  /// Slots of the longest row of a call, or anything above: sizes workspace and grids, for lengths lie on the device.
+  /// Longer rows are seen up to here. Not read by calls that work on given scores or selections.
+  index_t longest = 0;
 };
 
 }  // namespace kvevict

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cuda/detail/block.hpp>
+#include <kvevict/view/cache.hpp>
+#include <kvevict/view/inputs.hpp>
+
+/// Lengths that only the device knows, and workspace that the host has sized.
+namespace kvevict::detail {
+
+/// A cache none of whose rows is empty or longer than the host said: whatever the lengths in the device's memory are,
+/// kernels stay inside their workspace.
+template <cache_view Cache>
+struct bounded_cache : Cache {
+  index_t longest = 1;
+
+  KVEVICT_HOST_DEVICE constexpr bounded_cache(const Cache& cache, index_t most) : Cache(cache), longest(most) {}
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t length(const row_id& row) const {
+    return greatest(1, least(Cache::length(row), longest));
+  }
+};
+
+/// The same inputs with such a cache.
+template <class Inputs>
+[[nodiscard]] constexpr auto bounded(const Inputs& in, index_t longest) {
+  const bounded_cache cache(in.cache, longest);
+  return in.parts.pass_to([&](const auto&... parts) { return inputs{cache, parts...}; });
+}
+
+/// The kernel, of one block: where the scores of every row begin, offsets[rows + 1].
+template <class Block, class Cache>
+KVEVICT_HOST_DEVICE void lay_out_rows(Block& b, const Cache& cache, offset_t* offsets) {
+  const auto sums = b.template shared<offset_t>(warp_threads);
+  const cache_shape shape = cache.shape();
+  auto length = b.template make_local<offset_t>(), before = length;
+  offset_t first = 0;
+  KVEVICT_ROLLED for (offset_t chunk = 0; chunk < shape.rows(); chunk += b.threads()) {
+    b.each([&](int t) {
+      length[t] = chunk + t < shape.rows() ? cache.length(shape.row(static_cast<index_t>(chunk + t))) : 0;
+    });
+    const offset_t more = exclusive_sums<offset_t>(b, length, before, sums);
+    b.each([&](int t) {
+      if (chunk + t < shape.rows()) offsets[chunk + t] = first + before[t];
+    });
+    first += more;
+  }
+  b.each([&](int t) {
+    if (t == 0) offsets[shape.rows()] = first;
+  });
+}
+inline constexpr offset_t lay_out_bytes = warp_threads * sizeof(offset_t);
+
+}  // namespace kvevict::detail
