@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the compile gate compiles: every entry point of the CUDA backend, for the policies that differ in their kernels.
-#include <kvevict/cuda/select.cuh>
+#include <kvevict/cuda/evict.cuh>
 #include <kvevict/kvevict.hpp>
 
 using namespace kvevict;
@@ -11,3 +11,32 @@ template status kvevict::select(const gpu&, const adakv<snapkv<>>&, const row_sc
                                 const workspace&);
 template status kvevict::select(const gpu&, const adakv<pyramidkv<>>&, const row_scores&, const selection&,
                                 const workspace&);
+
+template <class Element>
+using held = cache<entries<const Element, strided>, entries<const Element, strided>>;
+template <class Element>
+using asked = query_view<entries<const Element, strided>>;
+template <class Element>
+using paged_cache = cache<entries<const Element, paged>, entries<const Element, paged>>;
+
+template status kvevict::evict(const gpu&, const snapkv<>&, const inputs<held<bfloat16>, asked<bfloat16>>&,
+                               const selection&, const workspace&);
+template status kvevict::evict(const gpu&, const adakv<ahakv<>>&, const inputs<held<half>, asked<half>>&,
+                               const selection&, const workspace&);
+template status kvevict::evict(const gpu&, const snapkv<>&,
+                               const inputs<paged_cache<bfloat16>, asked<bfloat16>, log_sum_exp_view>&,
+                               const selection&, const workspace&);
+template status kvevict::evict(const gpu&, const h2o&, const inputs<held<float>, asked<float>, position_view>&,
+                               const selection&, const workspace&);
+template status kvevict::evict(const gpu&, const tova&, const inputs<held<float>, asked<float>>&, const selection&,
+                               const workspace&);
+template status kvevict::evict(const gpu&, const nacl&, const inputs<held<float>, asked<float>>&, const selection&,
+                               const workspace&);
+template status kvevict::evict(const gpu&, const keydiff&, const inputs<held<bfloat16>>&, const selection&,
+                               const workspace&);
+template status kvevict::evict(const gpu&, const knorm&, const inputs<held<bfloat16>>&, const selection&,
+                               const workspace&);
+template status kvevict::evict(const gpu&, const streaming_llm&, const inputs<held<bfloat16>>&, const selection&,
+                               const workspace&);
+template status kvevict::score_rows(const gpu&, const snapkv<>&, const inputs<held<float>, asked<float>>&,
+                                    const ragged<float>&, const workspace&);

@@ -44,6 +44,55 @@ struct share_body {
   return team;
 }
 
+/// Puts budgets and selection into the stream; everything has been checked.
+template <class Policy>
+[[nodiscard]] status launch_select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
+                                   const share_memory& memory) {
+  const offset_t rows = in.shape.rows();
+  using rule_type = decltype(policy.rule());
+  select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+  task.scores = in.scores.data;
+  task.score_offsets = in.scores.offsets;
+  task.pools = in.pools;
+  task.slots = out.slots.data;
+  task.slots_room = out.slots.size();
+  task.offsets = out.offsets.data;
+  task.receipts = out.receipts.empty() ? nullptr : out.receipts.data;
+  task.entry_bytes = in.entry_bytes;
+  if constexpr (rule_type::joint) {
+    const bool own = in.pools.pool_of_row != nullptr;
+    const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
+    const status s = launch<select_threads>(on, pools, share_pool_bytes, share_body<rule_type>{task, memory},
+                                            team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
+    if (!s.ok()) return s;
+    task.budgets = memory.budgets;
+  }
+  return launch<select_threads>(on, rows, select_row_bytes, select_body<rule_type>{task});
+}
+
+/// What the host can know of a selection on the device and of who shares budgets.
+[[nodiscard]] inline status check_device_selection(offset_t rows, const budget_pool_view& pools, const selection& out) {
+  if (pools.pool_of_row != nullptr && (pools.pools < 1 || pools.pools > rows))
+    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
+  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
+  if (out.offsets.size() != rows + 1)
+    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
+  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
+  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
+    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
+  return {};
+}
+
+[[nodiscard]] inline status check_device_workspace(const workspace& memory, offset_t needed) {
+  if (memory.size() < needed)
+    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
+  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
+    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
+  if (needed > 0 && memory.data == nullptr)
+    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+  return {};
+}
+
 }  // namespace detail
 
 /// Bytes of the device that `select` needs: none where rows do not share a budget.
@@ -54,8 +103,8 @@ template <eviction_policy Policy>
   return count.bytes();
 }
 
-/// Selects by scores that are given (select/selection.hpp). The room of `out.slots` must be what the policy can keep;
-/// every row's length is at most that room.
+/// Selects by scores that are given (select/selection.hpp). The host cannot know the lengths: give `out.slots` room for
+/// rows x budget slots, or for all where rows may be kept whole; what does not fit is not written.
 template <eviction_policy Policy>
 [[nodiscard]] status select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
                             const workspace& memory) {
@@ -65,45 +114,14 @@ template <eviction_policy Policy>
   if (in.scores.data == nullptr || in.scores.offsets == nullptr)
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (in.scores.rows != rows) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
-  if (in.pools.pool_of_row != nullptr && (in.pools.pools < 1 || in.pools.pools > rows))
-    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
-  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
-  if (out.offsets.size() != rows + 1)
-    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
-  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
-  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
-    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
-  const offset_t needed = workspace_bytes(on, policy, in);
-  if (memory.size() < needed)
-    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
-  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
-    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
-  if (needed > 0 && memory.data == nullptr)
-    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
-
-  using rule_type = decltype(policy.rule());
-  detail::select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
-  task.scores = in.scores.data;
-  task.score_offsets = in.scores.offsets;
-  task.pools = in.pools;
-  task.slots = out.slots.data;
-  task.slots_room = out.slots.size();
-  task.offsets = out.offsets.data;
-  task.receipts = out.receipts.empty() ? nullptr : out.receipts.data;
-  task.entry_bytes = in.entry_bytes;
-  if constexpr (rule_type::joint) {
+  if (const status s = detail::check_device_selection(rows, in.pools, out); !s.ok()) return s;
+  if (const status s = detail::check_device_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
+  detail::share_memory shared{};
+  if constexpr (decltype(policy.rule())::joint) {
     carver place(memory.data);
-    const auto m = detail::share_memory::take(place, rows);
-    const bool own = in.pools.pool_of_row != nullptr;
-    const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
-    const status s = detail::launch<detail::select_threads>(
-        on, pools, detail::share_pool_bytes, detail::share_body<rule_type>{task, m},
-        detail::team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
-    if (!s.ok()) return s;
-    task.budgets = m.budgets;
+    shared = detail::share_memory::take(place, rows);
   }
-  return detail::launch<detail::select_threads>(on, rows, detail::select_row_bytes,
-                                                detail::select_body<rule_type>{task});
+  return detail::launch_select(on, policy, in, out, shared);
 }
 
 }  // namespace kvevict

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <kvevict/cuda/detail/launch.cuh>
+#include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/score.hpp>
+#include <kvevict/view/check.hpp>
+
+/// Puts the kernels of a scorer into a stream: those of its attention, then the program of every row.
+namespace kvevict::detail {
+
+inline constexpr int attention_threads = 256, program_threads = 256, mean_threads = 256;
+
+/// Sources of a scorer that are attention; one of them has its columns computed before the programs of the rows.
+template <class S>
+inline constexpr int attention_sources = 0;
+template <class Gain, class Weight>
+inline constexpr int attention_sources<score::attention<Gain, Weight>> = 1;
+template <class Source, class Stage>
+inline constexpr int attention_sources<score::pipe<Source, Stage>> = attention_sources<Source>;
+template <class A, class B>
+inline constexpr int attention_sources<score::product<A, B>> = attention_sources<A> + attention_sources<B>;
+template <class A, class B>
+inline constexpr int attention_sources<score::weighted_sum<A, B>> = attention_sources<A> + attention_sources<B>;
+
+/// The part of that kind, or that it is not given.
+template <input_kind Kind, class Inputs>
+[[nodiscard]] constexpr auto part_or_none(const Inputs& in) {
+  if constexpr (Inputs::template has<Kind>)
+    return in.template get<Kind>();
+  else
+    return not_given{};
+}
+
+/// Whether all entries start at a multiple of 16 bytes, as far as the layout's members say.
+template <class Entries>
+[[nodiscard]] bool entries_are_aligned(const Entries& e) {
+  constexpr offset_t step = 16 / static_cast<offset_t>(sizeof(element_of<Entries>));
+  if (!dense_dims(e)) return false;
+  if constexpr (requires { e.data; }) {
+    if (reinterpret_cast<std::uintptr_t>(e.data) % 16 != 0) return false;
+    const auto& l = e.layout;
+    if constexpr (requires { l.layer + l.seq + l.head + l.slot; })
+      return l.layer % step == 0 && l.seq % step == 0 && l.head % step == 0 && l.slot % step == 0;
+    else if constexpr (requires { l.block + l.layer + l.head + l.slot; })
+      return l.block % step == 0 && l.layer % step == 0 && l.head % step == 0 && l.slot % step == 0;
+    else if constexpr (requires {
+                         l.offsets;
+                         l.dims;
+                       })
+      return l.dims % step == 0;
+  }
+  return false;
+}
+
+/// How the blocks of attention divide a row: as many as fill a large device twice, but none without a tile.
+[[nodiscard]] constexpr index_t attention_blocks_per_row(offset_t rows, index_t longest) {
+  const offset_t tiles = (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads;
+  return static_cast<index_t>(greatest<offset_t>(1, least(tiles, (2048 + rows - 1) / rows)));
+}
+
+/// Memory of the device for the scores of a call.
+struct score_memory {
+  offset_t* offsets = nullptr;  ///< [rows + 1]
+  float* columns = nullptr;     ///< [rows][group_size][longest], where a scorer reads attention
+  softmax_parts parts{};
+  std::byte* scratch = nullptr;
+  offset_t scratch_bytes = 0;  ///< of a row
+};
+
+/// The most query rows that a row of the cache can have, as far as the host knows.
+template <class Inputs>
+[[nodiscard]] index_t most_query_rows(const Inputs& in, index_t window, index_t longest) {
+  const row_lengths& rows = in.template get<input_kind::queries>().rows;
+  return rows.each != nullptr ? least(window, longest) : least(window, rows.all);
+}
+
+template <class Inputs>
+[[nodiscard]] program_extent extent_on_device(const Inputs& in, index_t longest) {
+  return {.length = longest, .group_size = group_size(in), .key_dims = in.cache.keys().dims()};
+}
+
+template <class Scorer, class Inputs>
+[[nodiscard]] score_memory take_score_memory(carver& from, const Scorer& scorer, const Inputs& in, index_t longest) {
+  const offset_t rows = in.cache.shape().rows();
+  const program_extent extent = extent_on_device(in, longest);
+  score_memory m{};
+  m.offsets = from.take<offset_t>(rows + 1);
+  if constexpr (attention_sources < Scorer >> 0) {
+    m.columns = from.take<float>(rows * extent.group_size * longest);
+    score::each_source(scorer, [&](const auto& source) {
+      if constexpr (attention_sources < std::remove_cvref_t < decltype(source) >>> 0) {
+        using gain = typename std::remove_cvref_t<decltype(source)>::gain_type;
+        if constexpr (!(gain::plain && Inputs::template has<input_kind::log_sum_exp>))
+          m.parts = softmax_parts::take(
+              from, rows, attention_blocks_per_row(rows, longest),
+              softmax_parts::columns_of(extent.group_size, most_query_rows(in, source.window, longest)));
+      }
+    });
+  }
+  m.scratch_bytes = program_scratch_bytes(scorer, extent);
+  m.scratch = from.take<std::byte>(rows * m.scratch_bytes);
+  return m;
+}
+
+template <class Products, class Task>
+struct sums_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    attention_sums<Products>(b, task);
+  }
+};
+template <class Task>
+struct join_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    attention_join(b, task);
+  }
+};
+template <class Products, class Task>
+struct columns_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    attention_columns<Products>(b, task);
+  }
+};
+template <class Task>
+struct program_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    score_row(b, task);
+  }
+};
+template <class Task>
+struct mean_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    mean_of_layer(b, task);
+  }
+};
+template <class Cache>
+struct lay_out_body {
+  Cache cache;
+  offset_t* offsets;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    lay_out_rows(b, cache, offsets);
+  }
+};
+
+template <class Products, class Task>
+[[nodiscard]] status launch_attention(const gpu& on, Task task) {
+  const offset_t blocks = task.cache.shape().rows() * task.blocks_per_row;
+  if constexpr (!Task::known) {
+    const status s = launch<attention_threads>(on, blocks, attention_sums_bytes<Products>(attention_threads),
+                                               sums_body<Products, Task>{task});
+    if (!s.ok()) return s;
+    if (task.how.window == score::all_rows) {  // else every block joins the few that it needs
+      if (const status j = launch<attention_threads>(on, blocks, 0, join_body<Task>{task}); !j.ok()) return j;
+      task.parts.joined = true;
+    }
+  }
+  return launch<attention_threads>(on, blocks, attention_columns_bytes<Products>, columns_body<Products, Task>{task});
+}
+
+/// With tensor cores where elements, alignment and head_dim allow it.
+template <class Element, class Task>
+[[nodiscard]] status launch_products(const gpu& on, const Task& task) {
+  if constexpr (sizeof(Element) == 2 && plain_elements<std::remove_cvref_t<decltype(task.cache.keys())>, Element> &&
+                plain_elements<std::remove_cvref_t<decltype(task.queries.entries)>, Element>)
+    if (entries_are_aligned(task.cache.keys()) &&
+        (!dense_dims(task.queries.entries) || entries_are_aligned(task.queries.entries)))
+      switch (task.cache.keys().dims()) {
+        case 64:
+          return launch_attention<mma_products<Element, 64>>(on, task);
+        case 80:
+          return launch_attention<mma_products<Element, 80>>(on, task);
+        case 96:
+          return launch_attention<mma_products<Element, 96>>(on, task);
+        case 128:
+          return launch_attention<mma_products<Element, 128>>(on, task);
+        case 192:
+          return launch_attention<mma_products<Element, 192>>(on, task);
+        case 256:
+          return launch_attention<mma_products<Element, 256>>(on, task);
+        default:
+          break;
+      }
+  return launch_attention<fma_products>(on, task);
+}
+
+/// Columns of the attention of all rows, [rows][group_size][longest].
+template <class Policy, class Source, class Inputs>
+[[nodiscard]] status launch_columns(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
+                                    const score_memory& m) {
+  const auto& queries = in.template get<input_kind::queries>();
+  const auto lse = part_or_none<input_kind::log_sum_exp>(in);
+  const auto positions = part_or_none<input_kind::positions>(in);
+  const rule_budget<decltype(policy.rule())> budget{policy.rule(), policy.protection()};
+  attention_task<Source, std::remove_cvref_t<decltype(in.cache)>, std::remove_cvref_t<decltype(queries)>,
+                 std::remove_cvref_t<decltype(lse)>, std::remove_cvref_t<decltype(positions)>,
+                 std::remove_cvref_t<decltype(budget)>>
+      task{source, in.cache, queries, lse, positions, budget};
+  task.group_size = group_size(in);
+  task.blocks_per_row = attention_blocks_per_row(in.cache.shape().rows(), on.longest);
+  task.parts = m.parts;
+  task.out = {m.columns, static_cast<offset_t>(task.group_size) * on.longest, on.longest};
+  return launch_products<element_of<std::remove_cvref_t<decltype(in.cache.keys())>>>(on, task);
+}
+
+/// Scores of all rows into out, whose offsets are laid out here where `m.offsets` are its own.
+template <class Policy, class Inputs>
+[[nodiscard]] status launch_scorer(const gpu& on, const Policy& policy, const Inputs& in, const ragged<float>& out,
+                                   const score_memory& m, bool whole_rows) {
+  const auto scorer = policy.scorer();
+  using scorer_type = std::remove_cvref_t<decltype(scorer)>;
+  static_assert(attention_sources<scorer_type> <= 1, "kvevict: on the device a scorer reads attention once at most");
+  const cache_shape shape = in.cache.shape();
+  program_extent extent = extent_on_device(in, on.longest);
+  extent.columns = m.columns;
+  status result{};
+  score::each_source(scorer, [&](const auto& source) {
+    if constexpr (attention_sources < std::remove_cvref_t < decltype(source) >>> 0)
+      result = launch_columns(on, policy, source, in, m);
+  });
+  if (!result.ok()) return result;
+  score_task<scorer_type, decltype(policy.rule()), Inputs> task{
+      .scorer = scorer, .rule = policy.rule(), .protection = policy.protection(), .in = in, .out = out};
+  task.extent = extent;
+  task.scratch = m.scratch;
+  task.scratch_bytes = m.scratch_bytes;
+  task.whole_rows = whole_rows;
+  result = launch<program_threads>(on, shape.rows(), program_memory_bytes, program_body<decltype(task)>{task});
+  if constexpr (score::layer_wide<scorer_type>)
+    if (result.ok())
+      result = launch<mean_threads>(on, static_cast<offset_t>(shape.layers) * shape.seqs, 0,
+                                    mean_body<decltype(task)>{task});
+  return result;
+}
+
+}  // namespace kvevict::detail
