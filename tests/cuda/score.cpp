@@ -80,25 +80,18 @@ scored simulated_scores(const Policy& policy, const Inputs& in, const case_of_ro
   std::vector<offset_t> offsets{0};
   for (index_t r = 0; r < shape.rows(); ++r) offsets.push_back(offsets.back() + in.cache.length(shape.row(r)));
   std::vector<float> flat(static_cast<std::size_t>(offsets.back()), -77.0F);
-  const auto scorer = policy.scorer();
   const detail::program_extent extent{.length = rows.room,
                                       .group_size = rows.content.group,
                                       .key_dims = in.cache.keys().dims(),
                                       .columns = rows.attention.data()};
-  const offset_t bytes = detail::program_scratch_bytes(scorer, extent);
-  host::scratch scratch(bytes * shape.rows());
-  const detail::score_task task{.scorer = scorer,
-                                .rule = policy.rule(),
-                                .protection = policy.protection(),
-                                .in = in,
-                                .out = ragged<float>{flat.data(), offsets.data(), index_t(shape.rows())},
-                                .extent = extent,
-                                .scratch = scratch.get().data,
-                                .scratch_bytes = bytes,
-                                .whole_rows = whole_rows};
+  auto task =
+      detail::score_task_of(policy, in, ragged<float>{flat.data(), offsets.data(), index_t(shape.rows())}, extent);
+  host::scratch scratch(task.scratch_bytes * shape.rows());
+  task.scratch = scratch.get().data;
+  task.whole_rows = whole_rows;
   simulated::run_grid(index_t(shape.rows()), threads, detail::program_memory_bytes, seed,
                       [&](simulated::block& b) { detail::score_row(b, task); });
-  if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>)
+  if constexpr (score::layer_wide<decltype(policy.scorer())>)
     simulated::run_grid(shape.layers * shape.seqs, threads, 0, seed,
                         [&](simulated::block& b) { detail::mean_of_layer(b, task); });
   scored out;

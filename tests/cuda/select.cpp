@@ -66,7 +66,8 @@ bool cpu_select(const Policy& policy, const scored_rows& in, kept_slots& out) {
 template <class Policy>
 void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& out, int threads, int team,
                       std::uint32_t seed) {
-  detail::select_task task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+  detail::select_task<decltype(policy.rule())> task{
+      .rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data();
   task.score_offsets = in.offsets.data();
   task.pools = in.view().pools;

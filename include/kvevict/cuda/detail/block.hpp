@@ -30,6 +30,7 @@
 namespace kvevict::detail {
 
 inline constexpr int warp_threads = 32;
+inline constexpr int warp_steps = 5;  ///< of a sum over a warp: 2^5 threads
 
 /// Bits of the lanes below one's own.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint32_t lanes_below(int thread) {
@@ -49,7 +50,8 @@ inline constexpr int warp_threads = 32;
 template <class T, class Block, class Local, class Shared>
 KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, const Shared& of_warps) {
   Local sum = x;
-  KVEVICT_UNROLL for (int reach = 1; reach < warp_threads; reach *= 2) {
+  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+    const int reach = 1 << step;
     const Local below = b.shuffle_up(sum, reach);
     b.each([&](int t) {
       if (t % warp_threads >= reach) sum[t] = below[t] + sum[t];
@@ -76,8 +78,8 @@ KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, co
 /// The sum of x over the threads of the own warp, in a fixed order, the same bits in all of them.
 template <class Block, class Local>
 [[nodiscard]] KVEVICT_HOST_DEVICE Local warp_sums(Block& b, Local x) {
-  KVEVICT_UNROLL for (int bit = warp_threads / 2; bit > 0; bit /= 2) {
-    const Local other = b.shuffle_xor(x, bit);
+  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+    const Local other = b.shuffle_xor(x, 1 << step);
     b.each([&](int t) { x[t] = x[t] + other[t]; });
   }
   return x;
@@ -87,8 +89,8 @@ template <class Block, class Local>
 /// value per warp and may be used again at once.
 template <class Block, class Local, class Shared, class Op>
 [[nodiscard]] KVEVICT_HOST_DEVICE Local reduce_block(Block& b, Local x, const Shared& of_warps, const Op& op) {
-  KVEVICT_UNROLL for (int bit = warp_threads / 2; bit > 0; bit /= 2) {
-    const Local other = b.shuffle_xor(x, bit);
+  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+    const Local other = b.shuffle_xor(x, 1 << step);
     b.each([&](int t) { x[t] = op(x[t], other[t]); });
   }
   b.each([&](int t) {

@@ -9,6 +9,7 @@
 #include <kvevict/cuda/score/position.hpp>
 #include <kvevict/cuda/score/prior.hpp>
 #include <kvevict/policy/plan.hpp>
+#include <kvevict/policy/policy.hpp>
 
 /// Runs a scorer over all rows, a block per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -33,6 +34,17 @@ template <class Scorer>
   carver count;
   source_program<Scorer>::plan(scorer, extent, count);
   return count.bytes();
+}
+
+/// The task of a policy, made on the host: members of a policy are not device functions. The scratch memory is missing.
+template <eviction_policy Policy, class Inputs>
+[[nodiscard]] auto score_task_of(const Policy& policy, const Inputs& in, const ragged<float>& out,
+                                 const program_extent& extent) {
+  using scorer = std::remove_cvref_t<decltype(policy.scorer())>;
+  using rule = std::remove_cvref_t<decltype(policy.rule())>;
+  score_task<scorer, rule, Inputs> task{policy.scorer(), policy.rule(), policy.protection(), in, out, extent};
+  task.scratch_bytes = program_scratch_bytes(task.scorer, extent);
+  return task;
 }
 
 /// The kernel: scores of the row that the block has. Needs `program_memory_bytes` of shared memory.
