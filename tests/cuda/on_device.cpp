@@ -74,6 +74,76 @@ TEST_CASE("on the device: a selection is the CPU's, also captured, also after 10
   }
 }
 
+namespace {
+
+float as(float x, float) { return x; }
+bfloat16 as(float x, bfloat16) { return to_bfloat16(x); }
+half as(float x, half) { return to_half(x); }
+
+template <class Element>
+on_device::cache_rows<Element> random_cache(const cache_shape& shape, index_t most, index_t dims, std::uint32_t seed) {
+  on_device::cache_rows<Element> c{shape, most, dims, 4, {}, {}, {}, {}, {}};
+  std::mt19937 chance(seed);
+  std::normal_distribution<float> normal;
+  for (index_t s = 0; s < shape.layers * shape.seqs; ++s) {
+    const index_t length = most - static_cast<index_t>(chance() % static_cast<std::uint32_t>(most / 2));
+    c.query_rows.push_back(length);
+    c.lengths.insert(c.lengths.end(), static_cast<std::size_t>(shape.kv_heads), length);
+  }
+  const auto fill = [&](std::vector<Element>& numbers, index_t heads) {
+    numbers.resize(static_cast<std::size_t>(shape.layers * shape.seqs * heads * most * dims));
+    for (Element& x : numbers) x = as(normal(chance), Element{});
+  };
+  fill(c.keys, shape.kv_heads);
+  fill(c.values, shape.kv_heads);
+  fill(c.queries, shape.kv_heads * c.group);
+  return c;
+}
+
+/// Scores close to the CPU's, and by these scores exactly the CPU's selection.
+template <class Policy, class Element>
+void check_evict(const Policy& policy, const on_device::cache_rows<Element>& c) {
+  const auto got = on_device::evict(policy, c);
+  const auto rows = static_cast<index_t>(c.shape.rows());
+  const strided order = hnd(c.shape.seqs, c.shape.kv_heads, c.most, c.dims);
+  const strided query_order = hnd(c.shape.seqs, c.shape.kv_heads * c.group, c.most, c.dims);
+  const cache view{c.shape, row_lengths(c.lengths.data()), entries{c.keys.data(), order, c.dims},
+                   entries{c.values.data(), order, c.dims}};
+  const inputs in{view, query_view{entries{c.queries.data(), query_order, c.dims}, c.shape.kv_heads * c.group,
+                                   row_lengths(c.query_rows.data())}};
+  std::vector<offset_t> offsets{0};
+  for (const index_t length : c.lengths) offsets.push_back(offsets.back() + length);
+  std::vector<float> scores(static_cast<std::size_t>(offsets.back()));
+  std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in)));
+  REQUIRE(score_rows(cpu{}, policy, in, {scores.data(), offsets.data(), rows}, workspace_of(scratch)).ok());
+  REQUIRE(got.scores.size() == scores.size());
+  for (index_t r = 0; r < rows; ++r) {
+    float largest = 0;
+    for (offset_t i = offsets[static_cast<std::size_t>(r)]; i < offsets[static_cast<std::size_t>(r) + 1]; ++i)
+      largest = std::max(largest, std::abs(scores[static_cast<std::size_t>(i)]));
+    for (offset_t i = offsets[static_cast<std::size_t>(r)]; i < offsets[static_cast<std::size_t>(r) + 1]; ++i)
+      REQUIRE(std::abs(got.scores[static_cast<std::size_t>(i)] - scores[static_cast<std::size_t>(i)]) <=
+              1e-5F * largest);
+  }
+  const kept_slots expected = on_host(policy, scored_rows{c.shape, offsets, got.scores});
+  REQUIRE(got.offsets == expected.offsets);
+  REQUIRE(got.slots == expected.slots);
+}
+
+}  // namespace
+
+TEST_CASE("on the device: scores are the CPU's within bounds, and evictions select by them") {
+  for (std::uint32_t seed = 0; seed < 3; ++seed) {
+    const cache_shape shape{.layers = 2, .seqs = 2, .kv_heads = 2};
+    CAPTURE(seed);
+    check_evict(snapkv<>{.budget = percent(40), .recent = 0}, random_cache<bfloat16>(shape, 1500, 128, seed));
+    check_evict(adakv{ahakv<>{.budget = percent(40)}}, random_cache<bfloat16>(shape, 700, 64, seed));
+    check_evict(h2o{.budget = percent(40)}, random_cache<half>(shape, 300, 80, seed));
+    check_evict(tova{.budget = percent(40)}, random_cache<float>(shape, 500, 48, seed));
+    check_evict(keydiff{.budget = percent(40)}, random_cache<float>(shape, 500, 48, seed));
+  }
+}
+
 TEST_CASE("refused: what the host knows to be wrong, before anything reaches the device") {
   const cache_shape shape{.kv_heads = 2};
   float score = 0;
@@ -116,6 +186,8 @@ int main(int argc, char** argv) {
   if (on_device::found()) return context.run();
   context.addFilter("test-case", "refused:*");
   if (const int failed = context.run(); failed != 0) return failed;
-  std::puts("skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs");
+  std::puts(
+      "skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs; scores are the "
+      "CPU's within bounds, and evictions select by them");
   return 77;
 }

@@ -30,6 +30,26 @@ bool found();
 template <class Policy>
 kept_slots select(const Policy& policy, const scored_rows& in, int runs, bool captured);
 
+/// A dense cache, [rows][most][dims], and queries, [kv_heads * group][most][dims] per (layer, sequence).
+template <class Element>
+struct cache_rows {
+  kvevict::cache_shape shape;
+  index_t most = 0, dims = 0, group = 1;
+  std::vector<index_t> lengths;  ///< [rows], the same in all kv_heads of a sequence
+  std::vector<index_t> query_rows;
+  std::vector<Element> keys, values, queries;
+};
+
+struct evicted_rows {
+  std::vector<float> scores;      ///< [rows][most]
+  std::vector<offset_t> offsets;  ///< of what each row retains
+  std::vector<index_t> slots;
+};
+
+/// Scores, and the selection that an eviction makes of them; empty where a call failed.
+template <class Policy, class Element>
+evicted_rows evict(const Policy& policy, const cache_rows<Element>& in);
+
 /// What one call says; it may be refused before it reaches a device.
 kvevict::status one_call(const kvevict::row_scores& in, const kvevict::selection& out,
                          const kvevict::workspace& memory);
