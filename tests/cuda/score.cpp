@@ -10,6 +10,20 @@
 using namespace kvevict;
 using host::composed;
 
+/// Reads what other threads have written, at once.
+struct read_backwards {
+  static constexpr bool reduces_group = false;
+};
+template <>
+struct kvevict::detail::stage_program<read_backwards> : plain_stage_program<read_backwards> {
+  template <class Program>
+  static void run(const Program& p, const read_backwards&, float* out, carver) {
+    const auto scores = p.b.global(out, p.row.length);
+    p.each(p.row.length, [&](int t, index_t j) { static_cast<void>(scores.load(t, p.row.length - 1 - j)); });
+    p.b.sync();
+  }
+};
+
 namespace {
 
 using scored = std::vector<std::vector<float>>;
@@ -337,4 +351,24 @@ TEST_CASE("row programs: a row that is kept whole is skipped, unless it is asked
   CHECK(all == host::score(policy, in));
   CHECK(some[0] == std::vector<float>(30, -77.0F));
   CHECK(some[1] == all[1]);
+}
+
+TEST_CASE("row programs: every source and stage ends with the barrier that the next relies on") {
+  const cache_shape shape{.kv_heads = 1};
+  const case_of_rows rows(shape, {150}, 4, 2, 1);
+  auto memory = host::in_strides(rows.content, "hnd", hnd);
+  const given scores{rows.values.data(), rows.room};
+  using score::operator|;
+  const auto check = [&](const auto&... scorer) {
+    const auto run = [&](const auto& policy) {
+      CHECK_NOTHROW(simulated_scores(policy, inputs{memory.cache()}, rows, 64, 1));
+    };
+    (run(policy_of(scorer | read_backwards{})), ...);
+  };
+  check(scores, score::recency{}, score::random{1}, score::key_norm{}, score::key_diff{},
+        score::product{scores, scores}, scores | score::avg_pool{3}, scores | score::max_pool{3},
+        scores | score::value_prior{3}, scores | score::share_of_sum{}, scores | score::share_of_max{},
+        scores | score::power{}, scores | score::random_share{});
+  check(attention | read_backwards{} | score::group_mean{}, attention | score::group_mean{},
+        attention | score::group_max{});
 }

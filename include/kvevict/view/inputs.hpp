@@ -155,7 +155,7 @@ struct part_list<First, Rest...> : part_list<Rest...> {
 
   template <input_kind Kind>
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& get() const {
-    if constexpr (First::kind == Kind)
+    if constexpr (First::kind == Kind && !((Rest::kind == Kind) || ...))
       return first;
     else
       return static_cast<const part_list<Rest...>&>(*this).template get<Kind>();
