@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// @file
+/// What a CUDA engine includes in its .cu files: every description (kvevict.hpp) and the CUDA backend.
+
+#include <kvevict/cuda/backend.cuh>
+#include <kvevict/cuda/evict.cuh>
+#include <kvevict/cuda/select.cuh>
+#include <kvevict/kvevict.hpp>
