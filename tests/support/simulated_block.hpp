@@ -163,6 +163,31 @@ class block {
     return from;
   }
   template <class T>
+  [[nodiscard]] local<T> shuffle_xor(const local<T>& x, int lanes) const {
+    auto from = x;
+    for (int t = 0; t < threads(); ++t) from[t] = x[t ^ lanes];
+    return from;
+  }
+  /// The matrices are put together from what the lanes hold, multiplied, and taken apart again.
+  template <class Element, class Sums, class Rows, class Columns>
+  void mma(Sums& sums, const Rows& rows, const Columns& columns) const {
+    const auto element = [](std::uint32_t word, int upper) {
+      return to_float(Element{std::uint16_t(upper ? word >> 16 : word & 0xffff)});
+    };
+    for (int warp = 0; warp < threads(); warp += 32) {
+      float a[16][16], b[16][8];
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 8; ++e) {  // e / 2: the word, e % 2: its half
+          const int g = l / 4, k = 2 * (l % 4) + e % 2;
+          a[g + e / 2 % 2 * 8][k + e / 4 * 8] = element(rows[warp + l].x[e / 2], e % 2);
+          if (e < 4) b[k + e / 2 * 8][g] = element(columns[warp + l].x[e / 2], e % 2);
+        }
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 4; ++e)
+          for (int k = 0; k < 16; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
+    }
+  }
+  template <class T>
   [[nodiscard]] T uniform(const local<T>& x) const {
     for (int t = 0; t < threads(); ++t)
       if (!(x[t] == x[0])) throw hazard("threads disagree on what decides for all of them");

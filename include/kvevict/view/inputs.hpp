@@ -108,10 +108,11 @@ struct position_view {
   strided layout{};                      ///< `dim` is not used
   const index_t* tokens_seen = nullptr;  ///< [layers * seqs]; null: the position of the last slot, plus 1
 
-  [[nodiscard]] constexpr row_positions of(const row_id& row) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr row_positions of(const row_id& row) const {
     return {data + layout.offset(row, 0, 0), layout.slot};
   }
-  [[nodiscard]] constexpr index_t seen(const cache_shape& shape, const row_id& row, index_t length) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t seen(const cache_shape& shape, const row_id& row,
+                                                           index_t length) const {
     if (data == nullptr) return length;  // the check that follows says so
     return tokens_seen != nullptr ? tokens_seen[row.layer * shape.seqs + row.seq] : of(row)(length - 1) + 1;
   }

@@ -19,11 +19,13 @@
 ///                                 load(thread, i), store(thread, i, value), add(thread, i, value)
 ///     ballot(x)                   local<bool> -> local<uint32_t>, bit = lane of the own warp
 ///     shuffle_up(x, n)            the value of the lane n below; of the first n lanes their own
+///     shuffle_xor(x, n)           the value of the lane whose number differs in the bits of n
+///     mma<Element>(sums, a, b)    sums += a * b, a warp's matrices of 16-bit elements (detail/fragments.hpp)
 ///     team_rank(), team_size()    blocks that work on the same pool; their shared memory is not shared
 ///     team_sync()                 all threads of the team have come here and see what the others wrote to the
 ///                                 memory that `team(pointer)` wraps: load, store as above
 ///
-/// `sync`, `ballot`, `shuffle_up` and the team's are called by all threads together, outside of `each`.
+/// `sync`, `ballot`, the shuffles, `mma` and the team's are called by all threads together, outside of `each`.
 namespace kvevict::detail {
 
 inline constexpr int warp_threads = 32;

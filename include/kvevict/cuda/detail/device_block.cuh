@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <kvevict/cuda/detail/block.hpp>
+#include <kvevict/cuda/detail/fragments.hpp>
+#include <type_traits>
 
 namespace kvevict::detail {
 
@@ -56,6 +58,25 @@ class device_block {
   template <class T>
   [[nodiscard]] __device__ __forceinline__ static local<T> shuffle_up(const local<T>& x, int lanes) {
     return {__shfl_up_sync(~0u, x.value, static_cast<unsigned>(lanes))};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static local<T> shuffle_xor(const local<T>& x, int lanes) {
+    return {__shfl_xor_sync(~0u, x.value, lanes)};
+  }
+  template <class Element>
+  __device__ __forceinline__ static void mma(local<mma_sums>& sums, const local<mma_rows>& a,
+                                             const local<mma_columns>& b) {
+    float(&s)[4] = sums.value.x;
+    const std::uint32_t(&r)[4] = a.value.x;
+    const std::uint32_t(&c)[2] = b.value.x;
+    if constexpr (std::is_same_v<Element, bfloat16>)
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+          : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+          : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
+    else
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+          : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+          : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
   }
   /// A value that is the same in all threads.
   template <class T>

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/cuda/score/products.hpp>
+
+namespace kvevict::detail {
+
+/// What the four slots of a thread received from the query rows of a head so far, and what the rows weigh.
+template <class Block, class Task>
+struct column_sums {
+  /// Whether rows weigh alike: how many see a slot then follows from its position.
+  static constexpr bool alike = std::is_same_v<decltype(Task::how.weight), score::equal_rows>;
+
+  typename Block::template local<float> received[4];
+  typename Block::template local<float> weight[4];  ///< of the rows that see the slot; unused where `alike`
+  typename Block::template local<float> weight_of_all;
+
+  KVEVICT_HOST_DEVICE static column_sums take(Block& b) {
+    column_sums s;
+    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+      s.received[k] = b.template make_local<float>();
+      if constexpr (!alike) s.weight[k] = b.template make_local<float>();
+    }
+    if constexpr (!alike) s.weight_of_all = b.template make_local<float>();
+    return s;
+  }
+  /// Whether query rows count that see none of the slots.
+  [[nodiscard]] KVEVICT_HOST_DEVICE static bool weighs_all(const Task& task) {
+    return !alike && task.how.mean == score::row_mean::all;
+  }
+  KVEVICT_HOST_DEVICE void clear(int t) {
+    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+      received[k][t] = 0;
+      if constexpr (!alike) weight[k][t] = 0;
+    }
+    if constexpr (!alike) weight_of_all[t] = 0;
+  }
+  /// Adds the tile `n` of a step whose terms start at `step`, for the slots from `slot`.
+  template <class Shared>
+  KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, tiles_for_columns>& sums, const Shared& terms, int n,
+                               index_t step, index_t slot) {
+    KVEVICT_UNROLL for (int i = 0; i < 2; ++i) {
+      const column_terms c = terms.load(t, step + n * tile_columns + t % 4 * 2 + i);
+      KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+        const float a = exp2_fast(std::fma(sums.of(t, k, n, i), c.scale, -c.log_sum));
+        const bool visible = slot + slot_of_thread(t, k) < c.visible;
+        received[k][t] = std::fma(c.weight, visible ? a : 0.0F, received[k][t]);
+        if constexpr (!alike) weight[k][t] += visible ? c.weight : 0.0F;
+      }
+      if constexpr (!alike) weight_of_all[t] += c.weight;
+    }
+  }
+  /// The head ends: its sums are divided and written, and the next one starts from zero.
+  KVEVICT_HOST_DEVICE void write(Block& b, const Task& task, const attention_row& row, index_t head, index_t slot) {
+    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+      sum_of_quad(b, received[k]);
+      if constexpr (!alike) sum_of_quad(b, weight[k]);
+    }
+    if constexpr (!alike) sum_of_quad(b, weight_of_all);
+    b.each([&](int t) {  // lane t of four writes the t-th of their four slots
+      const int own = t % 4;
+      const index_t at = slot + slot_of_thread(t, own);
+      if (at < row.length)
+        task.out.data[row.id.index * task.out.row + head * task.out.head + at] =
+            pick(received, t, own) * norm(task, row, at, t, own);
+      clear(t);
+    });
+  }
+
+ private:
+  KVEVICT_HOST_DEVICE static void sum_of_quad(Block& b, typename Block::template local<float>& x) {
+    KVEVICT_UNROLL for (int lanes = 1; lanes < 4; lanes *= 2) {
+      const auto other = b.shuffle_xor(x, lanes);
+      b.each([&](int t) { x[t] += other[t]; });
+    }
+  }
+  /// x[k], without the detour over memory that an index known late would take.
+  [[nodiscard]] KVEVICT_HOST_DEVICE static float pick(const typename Block::template local<float> (&x)[4], int t,
+                                                      int k) {
+    const float low = k % 2 == 0 ? x[0][t] : x[1][t], high = k % 2 == 0 ? x[2][t] : x[3][t];
+    return k < 2 ? low : high;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE float norm(const Task& task, const attention_row& row, index_t slot, int t,
+                                               int k) const {
+    if (task.how.mean == score::row_mean::none) return 1.0F;
+    float sum = 0;
+    if constexpr (alike)
+      sum = static_cast<float>(task.how.mean == score::row_mean::all
+                                   ? row.rows
+                                   : least(row.rows, row.seen - task.positions_of_row(row.id)(slot)));
+    else
+      sum = task.how.mean == score::row_mean::all ? weight_of_all[t] : pick(weight, t, k);
+    return 1.0F / sum;
+  }
+};
+
+}  // namespace kvevict::detail
