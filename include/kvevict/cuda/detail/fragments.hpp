@@ -31,19 +31,25 @@ struct alignas(16) words4 {
   std::uint32_t x[4];
 };
 
-/// Eight adjacent 16-bit elements, two to a word; in one access where they lie at a multiple of 16 bytes.
-template <class Element>
+/// Whether `load_eight` may read there in one access.
+[[nodiscard]] KVEVICT_HOST_DEVICE inline bool at_words4(const void* from) {
+  return reinterpret_cast<std::uintptr_t>(from) % sizeof(words4) == 0;
+}
+
+/// Eight adjacent 16-bit elements, two to a word, in one access where the caller knows that `at_words4`.
+template <bool Aligned, class Element>
 [[nodiscard]] KVEVICT_HOST_DEVICE inline words4 load_eight(const Element* from) {
   words4 w{};
 #if defined(__CUDA_ARCH__)
-  if (reinterpret_cast<std::uintptr_t>(from) % sizeof(words4) == 0) {
+  if constexpr (Aligned) {
     const uint4 all = __ldg(reinterpret_cast<const uint4*>(from));
     w.x[0] = all.x, w.x[1] = all.y, w.x[2] = all.z, w.x[3] = all.w;
-    return w;
-  }
+  } else
 #endif
-  KVEVICT_UNROLL for (int i = 0; i < 4; ++i) w.x[i] =
-      from[2 * i].bits | static_cast<std::uint32_t>(from[2 * i + 1].bits) << 16;
+  {
+    KVEVICT_UNROLL for (int i = 0; i < 4; ++i) w.x[i] =
+        from[2 * i].bits | static_cast<std::uint32_t>(from[2 * i + 1].bits) << 16;
+  }
   return w;
 }
 

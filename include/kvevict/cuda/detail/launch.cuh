@@ -9,9 +9,10 @@
 
 namespace kvevict::detail {
 
-/// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments.
+/// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments. One block on a
+/// multiprocessor is enough to say: unless told, the compiler saves registers for one block more by spilling others.
 template <int Threads, class Body>
-__global__ void __launch_bounds__(Threads) run_kernel(const Body body) {
+__global__ void __launch_bounds__(Threads, 1) run_kernel(const Body body) {
   extern __shared__ __align__(16) std::byte shared_memory[];
   device_block<Threads> block(shared_memory);
   body(block);

@@ -3,6 +3,7 @@
 
 #include <kvevict/cuda/score/column_sums.hpp>
 #include <kvevict/cuda/score/products.hpp>
+#include <kvevict/cuda/score/step_softmax.hpp>
 
 /// Attention that slots received (score/attention.hpp), per query_head, from keys and queries:
 ///
@@ -14,29 +15,6 @@
 /// as a block has threads. Every word is written by one thread, and sums are taken in a fixed order: no atomics, and
 /// the same bits for the same blocks_per_row and threads.
 namespace kvevict::detail {
-
-/// The parts of the sums of a column joined: the maximum of all, and the mass in units of it.
-struct joined_sum {
-  float peak = -0x1.fffffep127F;
-  float mass = 0;
-
-  KVEVICT_HOST_DEVICE void add(float other_peak, float other_mass) {
-    const float top = greatest(peak, other_peak);
-    mass = mass * exp2_fast(peak - top) + other_mass * exp2_fast(other_peak - top);
-    peak = top;
-  }
-  [[nodiscard]] KVEVICT_HOST_DEVICE float log_sum() const { return peak + std::log2(mass); }
-};
-
-[[nodiscard]] KVEVICT_HOST_DEVICE inline joined_sum join_parts(const softmax_parts& from, index_t row, offset_t column,
-                                                               index_t parts) {
-  joined_sum sum;
-  KVEVICT_ROLLED for (index_t p = 0; p < parts; ++p) {
-    const offset_t at = from.at(row, p, column);
-    sum.add(from.peak[at], from.mass[at]);
-  }
-  return sum;
-}
 
 /// The terms of the columns of a chunk. All threads come before and after.
 template <class Block, class Task, class Shared>
@@ -58,7 +36,7 @@ KVEVICT_HOST_DEVICE void hold_terms(Block& b, const Task& task, const attention_
 template <class Products>
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t attention_sums_bytes(int threads) {
   return Products::shared_bytes + Products::columns * static_cast<offset_t>(sizeof(column_terms) + 2 * sizeof(float)) +
-         4 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads) * step_columns;
+         4 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads) * tiles_for_sums * tile_columns;
 }
 
 /// The kernel: the maxima and sums of every query row over the tiles of the block.
@@ -67,20 +45,21 @@ KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block>::take(b);
+  auto sums = product_sums<Block, tiles_for_sums>::take(b);
+  constexpr int step_columns = decltype(sums)::columns;
   const int warps = b.threads() / warp_threads;
   const auto terms = b.template shared<column_terms>(Products::columns);
   const auto peaks = b.template shared<float>(Products::columns), masses = b.template shared<float>(Products::columns);
   // Of the warps, twice: while one step's are read the next step's are written.
   const offset_t of_step = static_cast<offset_t>(warps) * step_columns;
   const auto warp_peaks = b.template shared<float>(2 * of_step), warp_masses = b.template shared<float>(2 * of_step);
-  auto peak = b.template make_local<float>(), mass = peak;
+  auto softmax = step_softmax<Block>::take(b);
   int turn = 0;
 
   KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
-    const index_t count = least(Products::columns, row.columns - first);
-    const index_t seen = task.visible_to(row, first, first + count);
     b.sync();
+    const index_t count = least(Products::columns, row.columns - first);
+    const index_t tiles = (task.visible_to(row, first, first + count) + b.threads() - 1) / b.threads();
     hold_terms(b, task, row, first, Products::columns, false, terms);
     products.hold_queries(b, task, row, first);
     b.each([&](int t) {
@@ -90,44 +69,18 @@ KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
       }
     });
     b.sync();
-    KVEVICT_ROLLED for (index_t slot = part * b.threads(); slot < seen; slot += task.blocks_per_row * b.threads()) {
+    KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
+      const index_t slot = tile * b.threads();
       products.hold_keys(b, task, row, slot);
       KVEVICT_ROLLED for (index_t step = 0; step < count; step += step_columns) {
         products.multiply(b, task, row, first, step, sums);
-        KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) {
-          KVEVICT_UNROLL for (int i = 0; i < 2; ++i) {
-            const auto column = [&](int t) { return n * tile_columns + t % 4 * 2 + i; };
-            b.each([&](int t) {
-              const column_terms c = terms.load(t, step + column(t));
-              peak[t] = joined_sum{}.peak;
-              KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
-                if (slot + slot_of_thread(t, k) < c.visible) peak[t] = greatest(peak[t], c.scale * sums.of(t, k, n, i));
-              }
-            });
-            KVEVICT_UNROLL for (int lanes = 4; lanes < warp_threads; lanes *= 2) {
-              const auto other = b.shuffle_xor(peak, lanes);
-              b.each([&](int t) { peak[t] = greatest(peak[t], other[t]); });
-            }
-            b.each([&](int t) {
-              const column_terms c = terms.load(t, step + column(t));
-              mass[t] = 0;
-              KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
-                if (slot + slot_of_thread(t, k) < c.visible)
-                  mass[t] += exp2_fast(c.scale * sums.of(t, k, n, i) - peak[t]);
-              }
-            });
-            KVEVICT_UNROLL for (int lanes = 4; lanes < warp_threads; lanes *= 2) {
-              const auto other = b.shuffle_xor(mass, lanes);
-              b.each([&](int t) { mass[t] += other[t]; });
-            }
-            b.each([&](int t) {
-              if (t % warp_threads >= 4) return;
-              const offset_t at = turn * of_step + t / warp_threads * step_columns + column(t);
-              warp_peaks.store(t, at, peak[t]);
-              warp_masses.store(t, at, mass[t]);
-            });
-          }
-        }
+        softmax.sum(b, sums, terms, step, slot);
+        b.each([&](int t) {
+          if (t / 4 % 2 != 0) return;
+          const offset_t at = turn * of_step + t / warp_threads * step_columns + softmax.column(t);
+          warp_peaks.store(t, at, softmax.peak[0][t]);
+          warp_masses.store(t, at, softmax.mass[0][t]);
+        });
         b.sync();
         b.each([&](int t) {  // always the same thread for a column
           if (t >= step_columns || step + t >= count) return;
@@ -178,12 +131,14 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block>::take(b);
+  auto sums = product_sums<Block, tiles_for_columns>::take(b);
   const auto terms = b.template shared<column_terms>(Products::columns);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
   index_t held = -1;  // the chunk of columns whose queries are held
 
-  KVEVICT_ROLLED for (index_t slot = part * b.threads(); slot < row.length; slot += task.blocks_per_row * b.threads()) {
+  const index_t tiles = (row.length + b.threads() - 1) / b.threads();
+  KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
+    const index_t slot = tile * b.threads();
     products.hold_keys(b, task, row, slot);
     b.each([&](int t) { result.clear(t); });
     index_t head = 0, left = row.per_head;  // columns until the head ends
@@ -200,9 +155,9 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
         b.sync();
         held = first;
       }
-      KVEVICT_ROLLED for (index_t step = 0; step < count; step += step_columns) {
+      KVEVICT_ROLLED for (index_t step = 0; step < count; step += decltype(sums)::columns) {
         products.multiply(b, task, row, first, step, sums);
-        KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) {
+        KVEVICT_UNROLL for (int n = 0; n < tiles_for_columns; ++n) {
           b.each([&](int t) { result.add(t, sums, terms, n, step, slot); });
           left -= tile_columns;
           if (left == 0 && head < task.group_size) {  // a step may have more tiles than there are

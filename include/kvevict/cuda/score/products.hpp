@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cuda/score/attention_task.hpp>
+#include <utility>
 
 /// Two ways to multiply the keys of a block with the queries of a step, behind one interface:
 ///
@@ -10,27 +11,28 @@
 ///     hold_queries(b, task, row, first)       the queries of the columns from `first`; all threads have come before
 ///                                             and come after
 ///     hold_keys(b, task, row, first)          the keys of the slots from `first`, one slot per thread of the block
-///     multiply(b, task, row, first, step, s)  s = products of these keys and the columns from `first + step`
+///     multiply(b, task, row, first, step, s)  s = products of these keys and the columns from `first + step`, a step
 ///
 /// A warp has 32 slots, and lane 4 g + t of it the products of the slots g, g + 8, g + 16, g + 24 (two fragments of
 /// mma_sums) with columns 2t and 2t + 1 of every tile. Slots beyond the row repeat its last one.
 namespace kvevict::detail {
 
-/// The products of a thread.
-template <class Block>
+/// The products of a thread, in `Tiles` tiles.
+template <class Block, int Tiles>
 struct product_sums {
-  typename Block::template local<mma_sums> x[2][step_tiles];
+  static constexpr int columns = Tiles * tile_columns;
+  typename Block::template local<mma_sums> x[2][std::size_t{Tiles}];
 
   KVEVICT_HOST_DEVICE static product_sums take(Block& b) {
     product_sums s;
     KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-      KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) s.x[m][n] = b.template make_local<mma_sums>();
+      KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) s.x[m][n] = b.template make_local<mma_sums>();
     }
     return s;
   }
   KVEVICT_HOST_DEVICE void clear(int t) {
     KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-      KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) x[m][n][t] = mma_sums{};
+      KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) x[m][n][t] = mma_sums{};
     }
   }
   /// Product of slot `k` of the thread's four and column `i` of its two of tile `n`.
@@ -48,7 +50,8 @@ struct product_sums {
 struct fma_products {
   static constexpr index_t columns = 128;
   static constexpr index_t dims_at_once = 128;
-  static constexpr index_t pairs = step_columns / 2, pitch = pairs + 1;  // one more, against bank conflicts
+  static constexpr index_t most_pairs = tiles_for_columns * tile_columns / 2;
+  static constexpr index_t pitch = most_pairs + 1;  // one more, against bank conflicts
 
   struct alignas(8) pair {
     float x[2];
@@ -67,9 +70,9 @@ struct fma_products {
     KVEVICT_HOST_DEVICE void hold_keys(Block&, const Task&, const attention_row&, index_t first) {
       first_slot = first;
     }
-    template <class Task>
+    template <class Task, int Tiles>
     KVEVICT_HOST_DEVICE void multiply(Block& b, const Task& task, const attention_row& row, index_t first, index_t step,
-                                      product_sums<Block>& sums) {
+                                      product_sums<Block, Tiles>& sums) {
       const auto& keys = task.cache.keys();
       const index_t dims = keys.dims();
       b.each([&](int t) { sums.clear(t); });
@@ -77,7 +80,7 @@ struct fma_products {
         const index_t some = least(dims_at_once, dims - from);
         b.sync();
         b.each([&](int t) {
-          KVEVICT_ROLLED for (index_t i = t; i < pairs * some; i += b.threads()) {
+          KVEVICT_ROLLED for (index_t i = t; i < Tiles * tile_columns / 2 * some; i += b.threads()) {
             const index_t d = i % some, p = i / some;
             pair q{};
             KVEVICT_UNROLL for (int k = 0; k < 2; ++k) {
@@ -94,15 +97,15 @@ struct fma_products {
     }
 
    private:
-    template <class Keys>
+    template <class Keys, int Tiles>
     KVEVICT_HOST_DEVICE void add(int t, const Keys& keys, const attention_row& row, index_t from, index_t some,
-                                 product_sums<Block>& sums) const {
+                                 product_sums<Block, Tiles>& sums) const {
       KVEVICT_ROLLED for (index_t d = 0; d < some; ++d) {
         float key[4];
         KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
           key[k] = keys(row.id, least(first_slot + slot_of_thread(t, k), row.length - 1), from + d);
         }
-        KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) {
+        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
           const pair q = queries.load(t, d * pitch + n * tile_columns / 2 + t % 4);
           KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
             KVEVICT_UNROLL for (int i = 0; i < 2; ++i) {
@@ -151,8 +154,9 @@ struct mma_products {
           const index_t column = i / parts, d = i % parts * 8;
           words4 q{};
           task.with_query(row, first + column, [&](const row_id& head, index_t n) {
-            if (dense) {
-              q = load_eight(from.at(head, n, d));
+            const Element* const at = from.at(head, n, d);
+            if (dense && at_words4(at)) {
+              q = load_eight<true>(at);
             } else {
               KVEVICT_UNROLL for (int w = 0; w < 4; ++w) q.x[w] =
                   from.at(head, n, d + 2 * w)->bits | static_cast<std::uint32_t>(from.at(head, n, d + 2 * w + 1)->bits)
@@ -167,32 +171,22 @@ struct mma_products {
     KVEVICT_HOST_DEVICE void hold_keys(Block& b, const Task& task, const attention_row& row, index_t first) {
       const auto& from = task.cache.keys();
       b.each([&](int t) {
-        KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-          const Element* const upper = from.at(row.id, least(first + slot_of_thread(t, 2 * m), row.length - 1), 0);
-          const Element* const lower = from.at(row.id, least(first + slot_of_thread(t, 2 * m + 1), row.length - 1), 0);
-          KVEVICT_UNROLL for (int j = 0; j < Dims / 32; ++j) {
-            const int d = 32 * j + t % 4 * 8;
-            const words4 u = load_eight(upper + d), l = load_eight(lower + d);
-            keys[m][2 * j][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};
-            keys[m][2 * j + 1][t] = {{u.x[2], l.x[2], u.x[3], l.x[3]}};
-          }
-          if constexpr (Dims % 32 != 0) {  // two lanes share sixteen bytes
-            const int d = Dims - 16 + t % 4 / 2 * 8;
-            const bool second = t % 2 != 0;
-            const words4 u = load_eight(upper + d), l = load_eight(lower + d);
-            keys[m][Dims / 16 - 1][t] = {{second ? u.x[2] : u.x[0], second ? l.x[2] : l.x[0], second ? u.x[3] : u.x[1],
-                                          second ? l.x[3] : l.x[1]}};
-          }
+        const Element* key[4];
+        bool aligned = true;
+        KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+          key[k] = from.at(row.id, least(first + slot_of_thread(t, k), row.length - 1), 0);
+          aligned = aligned && at_words4(key[k]);
         }
+        aligned ? load<true>(t, key) : load<false>(t, key);
       });
     }
-    template <class Task>
+    template <class Task, int Tiles>
     KVEVICT_HOST_DEVICE void multiply(Block& b, const Task&, const attention_row&, index_t, index_t step,
-                                      product_sums<Block>& sums) {
+                                      product_sums<Block, Tiles>& sums) {
       auto eight = b.template make_local<words4>();
       b.each([&](int t) { sums.clear(t); });
       KVEVICT_UNROLL for (int j = 0; j < Dims / 32; ++j) {
-        KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) {
+        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
           b.each([&](int t) { eight[t] = queries.load(t, column(t, step, n) * pitch + 4 * j + t % 4); });
           KVEVICT_UNROLL for (int h = 0; h < 2; ++h) {
             b.each([&](int t) { query[t] = {{eight[t].x[2 * h], eight[t].x[2 * h + 1]}}; });
@@ -201,7 +195,7 @@ struct mma_products {
         }
       }
       if constexpr (Dims % 32 != 0) {
-        KVEVICT_UNROLL for (int n = 0; n < step_tiles; ++n) {
+        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
           b.each([&](int t) {
             const words4 q = queries.load(t, column(t, step, n) * pitch + parts - 2 + t % 4 / 2);
             query[t] = {{t % 2 != 0 ? q.x[2] : q.x[0], t % 2 != 0 ? q.x[3] : q.x[1]}};
@@ -213,6 +207,25 @@ struct mma_products {
     }
 
    private:
+    template <bool Aligned>
+    KVEVICT_HOST_DEVICE void load(int t, const Element* const (&key)[4]) {
+      KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
+        const Element *const upper = key[2 * m], *const lower = key[2 * m + 1];
+        KVEVICT_UNROLL for (int j = 0; j < Dims / 32; ++j) {
+          const int d = 32 * j + t % 4 * 8;
+          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
+          keys[m][2 * j][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};
+          keys[m][2 * j + 1][t] = {{u.x[2], l.x[2], u.x[3], l.x[3]}};
+        }
+        if constexpr (Dims % 32 != 0) {  // two lanes share sixteen bytes
+          const int d = Dims - 16 + t % 4 / 2 * 8;
+          const bool second = t % 2 != 0;
+          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
+          keys[m][Dims / 16 - 1][t] = {
+              {second ? u.x[2] : u.x[0], second ? l.x[2] : l.x[0], second ? u.x[3] : u.x[1], second ? l.x[3] : l.x[1]}};
+        }
+      }
+    }
     [[nodiscard]] KVEVICT_HOST_DEVICE static index_t column(int t, index_t step, int n) {
       return step + n * tile_columns + t % warp_threads / 4;
     }
