@@ -18,7 +18,7 @@ namespace kvevict {
 
 namespace detail {
 
-inline constexpr int gather_threads = 256;
+inline constexpr int gather_threads = 512;
 inline constexpr int in_place_threads = 512;
 inline constexpr int swap_threads = 1024;
 inline constexpr int lengths_threads = 256;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <kvevict/compact/moves.hpp>
 #include <kvevict/cuda/detail/block.hpp>
@@ -22,8 +23,8 @@ inline constexpr int pieces_held = 2;
 inline constexpr offset_t widest_piece = 16;  ///< bytes
 
 /// A piece: elements that lie and move together.
-template <class E, int Count>
-struct alignas(Count > 1 ? sizeof(E) * Count : alignof(E)) piece {
+template <class E, std::size_t Count>
+struct alignas(Count > 1 ? Count * sizeof(E) : alignof(E)) piece {
   E elements[Count];
 };
 /// The pieces that a thread holds between reading and writing.
@@ -123,11 +124,11 @@ template <class From, class To>
 template <class Moved, class F>
 KVEVICT_HOST_DEVICE void by_pieces(const Moved& m, const F& f) {
   using E = typename Moved::element;
-  constexpr auto bytes = static_cast<int>(sizeof(E));
-  if constexpr (widest_piece % bytes == 0 && bytes < widest_piece)
-    if (m.piece_dims == widest_piece / bytes) return f(piece<E, widest_piece / bytes>{});
-  if constexpr (4 % bytes == 0 && bytes < 4)
-    if (m.piece_dims == 4 / bytes) return f(piece<E, 4 / bytes>{});
+  constexpr std::size_t widest = widest_piece / sizeof(E), word = 4 / sizeof(E);  // elements; 0: wider than that
+  if constexpr (widest > 1 && widest_piece % sizeof(E) == 0)
+    if (m.piece_dims == index_t{widest}) return f(piece<E, widest>{});
+  if constexpr (word > 1 && 4 % sizeof(E) == 0)
+    if (m.piece_dims == index_t{word}) return f(piece<E, word>{});
   f(piece<E, 1>{});
 }
 
