@@ -112,7 +112,7 @@ template <class F>
 void for_contents(const F& f) {
   const auto of = [&]<class E>(E) {
     std::uint32_t seed = sizeof(E);
-    for (const auto& [dim, value_dim] : {std::pair<index_t, index_t>{32, 8}, {16, 6}, {7, 64}, {1, 48}}) {
+    for (const auto& [dim, value_dim] : {std::pair<index_t, index_t>{32, 8}, {16, 6}, {7, 64}, {1, 48}, {60, 3}}) {
       std::mt19937 chance(++seed);
       const cache_shape shape{.layers = 2, .seqs = 2, .kv_heads = 2};
       const host::content<E> c(shape, {index_t(20 + chance() % 60), index_t(1 + chance() % 40)}, dim, value_dim, 1,

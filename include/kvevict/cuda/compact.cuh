@@ -11,9 +11,15 @@
 
 /// Compaction on the device (compact/moves.hpp): the bytes that the CPU leaves, in one launch (swap-fill: two).
 ///
-/// Sides are side arrays. The host does not read the selection: it is one that `select` wrote, ascending in every row.
-/// A row for which it has no room (its offsets exceed the room of its slots), or for which a destination has none, does
-/// not move at all.
+/// @code{.cu}
+/// status s = compact_in_place(cuda{stream}, view, kept, side(positions, layout));
+/// if (s.ok()) s = retained_lengths(cuda{stream}, kept, lengths);
+/// @endcode
+///
+/// Sides are side arrays. A layout of an engine's own must be callable on the device; entries in it move element by
+/// element, because the host cannot tell where they start. The host does not read the selection: it is one that
+/// `select` wrote, ascending in every row. A row for which it has no room (its offsets exceed the room of its slots),
+/// or for which a destination has none, does not move at all.
 namespace kvevict {
 
 namespace detail {
