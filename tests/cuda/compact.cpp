@@ -34,19 +34,22 @@ struct some_kept {
   }
 };
 
+template <class Moved>
+void run_gather(const detail::gather_task<Moved>& task, int threads, std::uint32_t seed) {
+  simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
+                      [&](simulated::block& b) { detail::gather_rows(b, task); });
+}
+
 /// The kernels in the order in which the entry points launch them.
 template <class From, class To, class... T>
 void simulated_gather(const From& from, const detail::row_moves& kept, const To& to, int threads, index_t shares,
                       std::uint32_t seed, const side_array<T>&... sides) {
-  const auto moved = detail::moved_of(from, to, 1, sides...);
-  const detail::gather_task task{from.shape(), kept, moved, shares};
-  simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
-                      [&](simulated::block& b) { detail::gather_rows(b, task); });
+  run_gather(detail::gather_task{from.shape(), kept, detail::moved_between(from, to, sides...), shares}, threads, seed);
 }
 template <class Cache, class... T>
 void simulated_in_place(const Cache& cache, const detail::row_moves& kept, int threads, index_t parts,
                         std::uint32_t seed, const side_array<T>&... sides) {
-  const auto moved = detail::moved_of(cache, cache, parts, sides...);
+  const auto moved = detail::moved_within(cache, parts, sides...);
   const detail::in_place_task task{cache.shape(), kept, moved};
   simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
                       [&](simulated::block& b) { detail::compact_rows(b, task); });
@@ -62,7 +65,9 @@ void simulated_swap_fill(const Cache& cache, const token_order& order, const det
   const detail::swap_task plan{cache, order, kept, m};
   simulated::run_grid(index_t(cache.shape().rows()), threads, detail::plan_swaps_bytes, seed,
                       [&](simulated::block& b) { detail::plan_swaps(b, plan); });
-  simulated_gather(cache, detail::planned(kept, m), cache, threads, shares, seed, sides...);
+  run_gather(
+      detail::gather_task{cache.shape(), detail::planned(kept, m), detail::moved_within(cache, 1, sides...), shares},
+      threads, seed);
 }
 
 template <class T>
@@ -290,7 +295,7 @@ TEST_CASE("the simulation notices a barrier that a compaction lacks, and blocks 
   std::vector<offset_t> offsets{0, 63};
   const key_cache c{cache_shape{}, 64, entries{keys.data(), hnd(1, 1, 64, 1), 1}};
   const detail::row_moves kept{.slots = slots.data(), .room = 63, .offsets = offsets.data()};
-  const auto moved = detail::moved_of(c, c, 1);
+  const auto moved = detail::moved_within(c, 1);
   const detail::in_place_task task{c.shape(), kept, moved};
   careless b(0, 32, 0, 1);
   CHECK_THROWS_AS(detail::compact_rows(b, task), simulated::hazard);

@@ -31,6 +31,7 @@ inline constexpr int lengths_threads = 256;
 
 template <class Moved>
 struct gather_body {
+  static constexpr int blocks_together = 2;
   gather_task<Moved> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -40,6 +41,7 @@ struct gather_body {
 
 template <class Moved>
 struct in_place_body {
+  static constexpr int blocks_together = 2;
   in_place_task<Moved> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -123,7 +125,7 @@ status gather(const cuda& on, const From& from, const selection& kept, const To&
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
   if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
-  const auto moved = detail::moved_of(from, to, 1, sides...);
+  const auto moved = detail::moved_between(from, to, sides...);
   const detail::gather_task task{shape, detail::moves_of(kept), moved,
                                  detail::shares_of(shape.rows(), kept.slots.size())};
   return detail::launch<detail::gather_threads>(on, task.blocks(), 0, detail::gather_body{task});
@@ -140,7 +142,7 @@ status compact_in_place(const cuda& on, const Cache& cache, const selection& kep
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
   if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
-  const auto moved = detail::moved_of(cache, cache, detail::parts_of(shape.rows()), sides...);
+  const auto moved = detail::moved_within(cache, detail::parts_of(shape.rows()), sides...);
   const detail::in_place_task task{shape, detail::moves_of(kept), moved};
   if (const status s = detail::check_blocks(task.blocks()); !s.ok()) return s;
   return detail::launch<detail::in_place_threads>(on, task.blocks(), 0, detail::in_place_body{task});
@@ -177,7 +179,7 @@ status swap_fill(const cuda& on, const Cache& cache, const token_order& order, c
           detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes, detail::swap_body{plan});
       !s.ok())
     return s;
-  const detail::gather_task task{shape, detail::planned(plan.kept, m), detail::moved_of(cache, cache, 1, sides...),
+  const detail::gather_task task{shape, detail::planned(plan.kept, m), detail::moved_within(cache, 1, sides...),
                                  detail::shares_of(shape.rows(), kept.slots.size())};
   return detail::launch<detail::gather_threads>(on, task.blocks(), 0, detail::gather_body{task});
 }

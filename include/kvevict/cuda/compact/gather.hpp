@@ -28,8 +28,8 @@ struct gather_task {
 /// Whether the layout of the target has room for all that a row retains.
 template <class Moved>
 [[nodiscard]] KVEVICT_HOST_DEVICE bool has_room_for(const Moved& m, const row_id& row, index_t count) {
-  if constexpr (requires { m.to.layout.capacity(row); })
-    return count <= m.to.layout.capacity(row);
+  if constexpr (requires { m.target().layout.capacity(row); })
+    return count <= m.target().layout.capacity(row);
   else
     return true;
 }

@@ -77,11 +77,18 @@ struct side_entries {
   }
 };
 
+/// The target of entries that move in their own memory: kernels then hold one layout, not the same one twice.
+struct own_memory {};
+[[nodiscard]] constexpr bool in_pieces_of(const own_memory&, offset_t) { return true; }
+
+template <class Entries>
+using element_in = std::remove_cvref_t<decltype(*std::declval<const Entries&>().at({}, 0, 0))>;
+
 /// Entries that move, and how their pieces are dealt out.
 template <class From, class To>
 struct moved {
-  using element = std::remove_cvref_t<decltype(*std::declval<const From&>().at({}, 0, 0))>;
-  static_assert(std::is_same_v<element, std::remove_cvref_t<decltype(*std::declval<const To&>().at({}, 0, 0))>>,
+  using element = element_in<From>;
+  static_assert(std::is_same_v<element, element_in<std::conditional_t<std::is_same_v<To, own_memory>, From, To>>>,
                 "kvevict: compaction moves bytes; source and destination need the same element type");
   static_assert(std::is_trivially_copyable_v<element>);
 
@@ -92,6 +99,12 @@ struct moved {
   index_t per_part = 1;    ///< pieces of an entry that one block moves, where blocks share entries
   int lane_bits = 0;       ///< log2 of the threads that share an entry
 
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& target() const {
+    if constexpr (std::is_same_v<To, own_memory>)
+      return from;
+    else
+      return to;
+  }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t parts() const { return (pieces + per_part - 1) / per_part; }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr int lanes() const { return 1 << lane_bits; }
 };
@@ -159,20 +172,28 @@ template <class First, class... Rest>
   return {first, list_of(rest...)};
 }
 
-/// What moves along: keys, values if the source has them, and side arrays.
+template <class T>
+[[nodiscard]] auto deal_side(const side_array<T>& s) {
+  return deal(side_entries<const T>{s.from, s.from_layout}, side_entries<T>{s.to, s.to_layout}, true, 1);
+}
+
+/// What moves from one cache to another: keys, values if the source has them, and side arrays.
 template <class From, class To, class... T>
-[[nodiscard]] auto moved_of(const From& from, const To& to, index_t parts, const side_array<T>&... sides) {
-  const auto entries_of = [&](const auto& source, const auto& target) {
-    return deal(source, target, dense_dims(source) && dense_dims(target), parts);
-  };
-  const auto side_of = [&]<class E>(const side_array<E>& s) {
-    return deal(side_entries<const E>{s.from, s.from_layout}, side_entries<E>{s.to, s.to_layout}, true, 1);
-  };
-  const auto keys = entries_of(from.keys(), to.keys());
+[[nodiscard]] auto moved_between(const From& from, const To& to, const side_array<T>&... sides) {
+  const auto both = [](const auto& a, const auto& b) { return deal(a, b, dense_dims(a) && dense_dims(b), 1); };
   if constexpr (cache_with_values<From>)
-    return list_of(keys, entries_of(from.values(), to.values()), side_of(sides)...);
+    return list_of(both(from.keys(), to.keys()), both(from.values(), to.values()), deal_side(sides)...);
   else
-    return list_of(keys, side_of(sides)...);
+    return list_of(both(from.keys(), to.keys()), deal_side(sides)...);
+}
+/// What moves inside a cache.
+template <class Cache, class... T>
+[[nodiscard]] auto moved_within(const Cache& cache, index_t parts, const side_array<T>&... sides) {
+  const auto one = [&](const auto& entries) { return deal(entries, own_memory{}, dense_dims(entries), parts); };
+  if constexpr (cache_with_values<Cache>)
+    return list_of(one(cache.keys()), one(cache.values()), deal_side(sides)...);
+  else
+    return list_of(one(cache.keys()), deal_side(sides)...);
 }
 
 /// The selection that kernels read, and where the retained entries go.
@@ -236,7 +257,7 @@ struct in_hand {
       KVEVICT_UNROLL for (int i = 0; i < pieces_held; ++i) {
         const offset_t k = entry(t, start, i);
         if (k < count && p < last_piece)
-          b.store(t, m.to.at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], p * m.piece_dims),
+          b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], p * m.piece_dims),
                   held[t].of[i]);
       }
     });

@@ -9,9 +9,19 @@
 
 namespace kvevict::detail {
 
+/// Blocks that a multiprocessor shall run side by side. A body may say so (`blocks_together`): the registers that it
+/// gets follow from that, where the compiler would else keep some in memory to have room for one block more.
+template <class Body>
+[[nodiscard]] constexpr int blocks_together_of() {
+  if constexpr (requires { Body::blocks_together; })
+    return Body::blocks_together;
+  else
+    return 0;
+}
+
 /// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments.
 template <int Threads, class Body>
-__global__ void __launch_bounds__(Threads) run_kernel(const Body body) {
+__global__ void __launch_bounds__(Threads, blocks_together_of<Body>()) run_kernel(const Body body) {
   extern __shared__ __align__(16) std::byte shared_memory[];
   device_block<Threads> block(shared_memory);
   body(block);
