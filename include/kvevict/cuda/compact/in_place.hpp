@@ -37,13 +37,13 @@ template <class Block, class Moved>
 KVEVICT_HOST_DEVICE void compact_rows(Block& b, const in_place_task<Moved>& task) {
   const index_t parts = task.moved.parts();
   const row_id row = task.shape.row(b.index() / parts);
-  const index_t part = b.index() % parts;
+  const index_t part = b.index() % parts, count = task.kept.count(row.index);
+  if (count < 1) return;
   task.moved.each([&](const auto& m, index_t before) {
     if (part < before || part >= before + m.parts()) return;
     const index_t first_piece = (part - before) * m.per_part;
     by_pieces(m, [&]<class Piece>(const Piece&) {
       auto entries = hold<Piece>(b, m, row, task.kept, least(first_piece + m.per_part, m.pieces));
-      const index_t count = entries.count;
       const offset_t step = entries.at_once();
       KVEVICT_ROLLED for (index_t first = first_piece; first < entries.last_piece; first += m.lanes()) {
         KVEVICT_ROLLED for (offset_t start = 0; start < count; start += step) {

@@ -66,7 +66,7 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
   const auto sums = b.template shared<index_t>(warp_threads);
   const row_id row = task.cache.shape().row(b.index());
   const index_t count = task.kept.count(row.index), length = task.cache.length(row);
-  const offset_t begin = task.kept.offsets[row.index];
+  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
   const index_t* const retained = task.kept.slots + begin;
   index_t* const sources = task.memory.sources + begin;
   index_t* const into = task.memory.holes + begin;
@@ -87,11 +87,10 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
     });
     holes += here;
   }
-  b.sync();
 
   // Token k's place is written where token k's was; the place that becomes it is read at retained[k] >= k. So within a
-  // chunk all is read before anything is written (the sums wait), and what later chunks read lies behind what is
-  // written.
+  // chunk all is read before anything is written (the sums wait, also for the holes), and what later chunks read lies
+  // behind what is written.
   index_t moves = 0;
   KVEVICT_ROLLED for (offset_t start = 0; start < count; start += b.threads()) {
     b.each([&](int t) {
