@@ -35,22 +35,28 @@ struct some_kept {
 };
 
 template <class Moved>
-void run_gather(const detail::gather_task<Moved>& task, int threads, std::uint32_t seed) {
+void run_gather(const cache_shape& shape, const detail::row_moves& kept, const Moved& moved, int threads,
+                index_t shares, std::uint32_t seed) {
+  const detail::gather_task<Moved> task{shape, kept, moved, shares};
   simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
                       [&](simulated::block& b) { detail::gather_rows(b, task); });
+}
+template <class Moved>
+[[nodiscard]] detail::in_place_task<Moved> in_place(const cache_shape& shape, const detail::row_moves& kept,
+                                                    const Moved& moved) {
+  return {shape, kept, moved};
 }
 
 /// The kernels in the order in which the entry points launch them.
 template <class From, class To, class... T>
 void simulated_gather(const From& from, const detail::row_moves& kept, const To& to, int threads, index_t shares,
                       std::uint32_t seed, const side_array<T>&... sides) {
-  run_gather(detail::gather_task{from.shape(), kept, detail::moved_between(from, to, sides...), shares}, threads, seed);
+  run_gather(from.shape(), kept, detail::moved_between(from, to, sides...), threads, shares, seed);
 }
 template <class Cache, class... T>
 void simulated_in_place(const Cache& cache, const detail::row_moves& kept, int threads, index_t parts,
                         std::uint32_t seed, const side_array<T>&... sides) {
-  const auto moved = detail::moved_within(cache, parts, sides...);
-  const detail::in_place_task task{cache.shape(), kept, moved};
+  const auto task = in_place(cache.shape(), kept, detail::moved_within(cache, parts, sides...));
   simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
                       [&](simulated::block& b) { detail::compact_rows(b, task); });
 }
@@ -62,12 +68,10 @@ void simulated_swap_fill(const Cache& cache, const token_order& order, const det
   host::scratch memory(count.bytes());
   carver place(memory.get().data);
   const auto m = detail::swap_memory::take(place, kept.room, cache.shape().rows());
-  const detail::swap_task plan{cache, order, kept, m};
+  const detail::swap_task<Cache> plan{cache, order, kept, m};
   simulated::run_grid(index_t(cache.shape().rows()), threads, detail::plan_swaps_bytes, seed,
                       [&](simulated::block& b) { detail::plan_swaps(b, plan); });
-  run_gather(
-      detail::gather_task{cache.shape(), detail::planned(kept, m), detail::moved_within(cache, 1, sides...), shares},
-      threads, seed);
+  run_gather(cache.shape(), detail::planned(kept, m), detail::moved_within(cache, 1, sides...), threads, shares, seed);
 }
 
 template <class T>
@@ -117,12 +121,12 @@ template <class F>
 void for_contents(const F& f) {
   const auto of = [&]<class E>(E) {
     std::uint32_t seed = sizeof(E);
-    for (const auto& [dim, value_dim] : {std::pair<index_t, index_t>{32, 8}, {16, 6}, {7, 64}, {1, 48}, {60, 3}}) {
+    for (const auto& dims : {std::pair<index_t, index_t>{32, 8}, {16, 6}, {7, 64}, {1, 48}, {60, 3}}) {
       std::mt19937 chance(++seed);
       const cache_shape shape{.layers = 2, .seqs = 2, .kv_heads = 2};
-      const host::content<E> c(shape, {index_t(20 + chance() % 60), index_t(1 + chance() % 40)}, dim, value_dim, 1,
-                               seed);
-      CAPTURE(dim);
+      const host::content<E> c(shape, {index_t(20 + chance() % 60), index_t(1 + chance() % 40)}, dims.first,
+                               dims.second, 1, seed);
+      CAPTURE(dims.first);
       CAPTURE(sizeof(E));
       f(c, chance, seed);
     }
@@ -295,8 +299,7 @@ TEST_CASE("the simulation notices a barrier that a compaction lacks, and blocks 
   std::vector<offset_t> offsets{0, 63};
   const key_cache c{cache_shape{}, 64, entries{keys.data(), hnd(1, 1, 64, 1), 1}};
   const detail::row_moves kept{.slots = slots.data(), .room = 63, .offsets = offsets.data()};
-  const auto moved = detail::moved_within(c, 1);
-  const detail::in_place_task task{c.shape(), kept, moved};
+  const auto task = in_place(c.shape(), kept, detail::moved_within(c, 1));
   careless b(0, 32, 0, 1);
   CHECK_THROWS_AS(detail::compact_rows(b, task), simulated::hazard);
   // `gather_rows` into its own source, by two blocks.

@@ -101,6 +101,13 @@ template <class... T>
   return result;
 }
 
+template <class Moved>
+[[nodiscard]] status launch_gather(const cuda& on, const cache_shape& shape, const row_moves& moves,
+                                   const Moved& moved) {
+  const gather_task<Moved> task{shape, moves, moved, shares_of(shape.rows(), moves.room)};
+  return launch<gather_threads>(on, task.blocks(), 0, gather_body<Moved>{task});
+}
+
 /// A grid has 2^31 - 1 blocks at most.
 [[nodiscard]] constexpr status check_blocks(offset_t blocks) {
   if (blocks <= std::int32_t{0x7fffffff}) return {};
@@ -126,9 +133,7 @@ status gather(const cuda& on, const From& from, const selection& kept, const To&
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
   if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
   const auto moved = detail::moved_between(from, to, sides...);
-  const detail::gather_task task{shape, detail::moves_of(kept), moved,
-                                 detail::shares_of(shape.rows(), kept.slots.size())};
-  return detail::launch<detail::gather_threads>(on, task.blocks(), 0, detail::gather_body{task});
+  return detail::launch_gather(on, shape, detail::moves_of(kept), moved);
 }
 
 /// Slides the retained entries of every row to its front, in the cache's own memory on the device (compact/moves.hpp).
@@ -143,9 +148,10 @@ status compact_in_place(const cuda& on, const Cache& cache, const selection& kep
   if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   const auto moved = detail::moved_within(cache, detail::parts_of(shape.rows()), sides...);
-  const detail::in_place_task task{shape, detail::moves_of(kept), moved};
+  const detail::in_place_task<std::remove_const_t<decltype(moved)>> task{shape, detail::moves_of(kept), moved};
   if (const status s = detail::check_blocks(task.blocks()); !s.ok()) return s;
-  return detail::launch<detail::in_place_threads>(on, task.blocks(), 0, detail::in_place_body{task});
+  return detail::launch<detail::in_place_threads>(on, task.blocks(), 0,
+                                                  detail::in_place_body<std::remove_const_t<decltype(moved)>>{task});
 }
 
 /// Bytes of the device that `swap_fill` needs for this selection; only the extents of `kept` are read.
@@ -174,14 +180,12 @@ status swap_fill(const cuda& on, const Cache& cache, const token_order& order, c
   const cache_shape shape = cache.shape();
   carver place(memory.data);
   const auto m = detail::swap_memory::take(place, kept.slots.size(), shape.rows());
-  const detail::swap_task plan{cache, order, detail::moves_of(kept), m};
-  if (const status s =
-          detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes, detail::swap_body{plan});
+  const detail::swap_task<Cache> plan{cache, order, detail::moves_of(kept), m};
+  if (const status s = detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes,
+                                                            detail::swap_body<Cache>{plan});
       !s.ok())
     return s;
-  const detail::gather_task task{shape, detail::planned(plan.kept, m), detail::moved_within(cache, 1, sides...),
-                                 detail::shares_of(shape.rows(), kept.slots.size())};
-  return detail::launch<detail::gather_threads>(on, task.blocks(), 0, detail::gather_body{task});
+  return detail::launch_gather(on, shape, detail::planned(plan.kept, m), detail::moved_within(cache, 1, sides...));
 }
 
 /// lengths[r] = retained slots of row r, on the device: what the engine's lengths become after a compaction. The number

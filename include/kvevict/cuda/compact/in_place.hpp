@@ -32,7 +32,8 @@ struct in_place_task {
 ///     writes of chunk c, its reads               between them the block waits
 ///     writes of chunk c, reads of earlier ones   those came before an earlier wait
 ///
-/// and one wait per chunk is enough: the next chunk may be read while this one is being written.
+/// and one wait per chunk is enough: the next chunk may be read while this one is being written. Pieces of an entry
+/// never meet, be they another block's or this one's in a later pass over the row.
 template <class Block, class Moved>
 KVEVICT_HOST_DEVICE void compact_rows(Block& b, const in_place_task<Moved>& task) {
   const index_t parts = task.moved.parts();
