@@ -5,6 +5,7 @@
 /// What a CUDA engine includes in its .cu files: every description (kvevict.hpp) and the CUDA backend.
 
 #include <kvevict/cuda/backend.cuh>
+#include <kvevict/cuda/compact.cuh>
 #include <kvevict/cuda/evict.cuh>
 #include <kvevict/cuda/select.cuh>
 #include <kvevict/kvevict.hpp>

@@ -53,6 +53,35 @@ struct touched {
   }
 };
 
+/// Who read and wrote the bytes of the device's memory, be it threads until a barrier or blocks until the end.
+class places {
+ public:
+  void read(const void* place, std::size_t bytes, int who) {
+    for (touched* w : of(place, bytes)) {
+      if (others(w->writer, who)) throw hazard("memory is read beside a write: nothing puts one before the other");
+      note(w->reader, who);
+    }
+  }
+  void write(const void* place, std::size_t bytes, int who) {
+    for (touched* w : of(place, bytes)) {
+      if (others(w->writer, who) || others(w->reader, who)) throw hazard("memory is written beside another access");
+      note(w->writer, who);
+    }
+  }
+  void clear() { bytes_.clear(); }
+
+ private:
+  std::unordered_map<const std::byte*, touched> bytes_;
+
+  [[nodiscard]] std::vector<touched*> of(const void* place, std::size_t bytes) {
+    std::vector<touched*> all;
+    for (std::size_t i = 0; i < bytes; ++i) all.push_back(&bytes_[static_cast<const std::byte*>(place) + i]);
+    return all;
+  }
+  static bool others(int seen, int who) { return seen != 0 && seen != who + 1; }
+  static void note(int& seen, int who) { seen = seen == 0 || seen == who + 1 ? who + 1 : -1; }
+};
+
 /// Memory that several threads share, between barriers that are counted.
 template <class T>
 class watched {
@@ -154,13 +183,14 @@ class block {
   };
 
   block(index_t index, int threads, offset_t shared_bytes, std::uint32_t seed, team_state* team = nullptr,
-        int team_rank = 0, int team_size = 1)
+        int team_rank = 0, int team_size = 1, places* of_grid = nullptr)
       : index_(index),
         shared_(std::size_t(shared_bytes / 8 + 1), 0xff),
         chance_(seed),
         team_(team),
         rank_(team_rank),
         size_(team_size),
+        of_grid_(of_grid),
         order_(std::size_t(threads)) {
     std::memset(shared_.data(), 0xff, shared_.size() * 8);
     for (int t = 0; t < threads; ++t) order_[std::size_t(t)] = t;
@@ -173,7 +203,10 @@ class block {
     std::shuffle(order_.begin(), order_.end(), chance_);
     for (const int t : order_) f(t);
   }
-  void sync() { ++epoch_; }
+  void sync() {
+    ++epoch_;
+    of_block_.clear();
+  }
 
   template <class T>
   [[nodiscard]] local<T> make_local() const {
@@ -194,6 +227,22 @@ class block {
     if (memory == nullptr)
       memory = std::make_shared<watched<T>>(data, team_->sizes.at(data), &team_->epoch, &team_->lock);
     return *static_cast<watched<T>*>(memory.get());
+  }
+  template <class T>
+  [[nodiscard]] T load(int thread, const void* place) {
+    if (reinterpret_cast<std::uintptr_t>(place) % alignof(T) != 0) throw hazard("a load is not aligned");
+    of_block_.read(place, sizeof(T), thread);
+    if (of_grid_ != nullptr) of_grid_->read(place, sizeof(T), index_);
+    T value;
+    std::memcpy(static_cast<void*>(&value), place, sizeof(T));
+    return value;
+  }
+  template <class T>
+  void store(int thread, void* place, const T& value) {
+    if (reinterpret_cast<std::uintptr_t>(place) % alignof(T) != 0) throw hazard("a store is not aligned");
+    of_block_.write(place, sizeof(T), thread);
+    if (of_grid_ != nullptr) of_grid_->write(place, sizeof(T), index_);
+    std::memcpy(place, static_cast<const void*>(&value), sizeof(T));
   }
   [[nodiscard]] local<std::uint32_t> ballot(const local<bool>& x) const {
     auto mask = make_local<std::uint32_t>();
@@ -264,6 +313,7 @@ class block {
   std::mt19937 chance_;
   team_state* team_;
   int rank_, size_;
+  places of_block_, *of_grid_;
   std::vector<int> order_;
 };
 
@@ -274,8 +324,9 @@ void run_grid(index_t blocks, int threads, offset_t shared_bytes, std::uint32_t 
   for (index_t i = 0; i < blocks; ++i) order[std::size_t(i)] = i;
   std::mt19937 chance(seed);
   std::shuffle(order.begin(), order.end(), chance);
+  places of_grid;
   for (const index_t i : order) {
-    block b(i, threads, shared_bytes, std::uint32_t(chance()));
+    block b(i, threads, shared_bytes, std::uint32_t(chance()), nullptr, 0, 1, &of_grid);
     f(b);
   }
 }

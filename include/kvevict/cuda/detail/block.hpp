@@ -17,6 +17,8 @@
 ///     local<T>                    a value per thread: x[thread]
 ///     shared<T>(count)            an array in shared memory; pieces lie one after another
 ///                                 load(thread, i), store(thread, i, value), add(thread, i, value)
+///     load<T>(thread, place)      memory of the device, which a block may read and write as its threads like: watched
+///     store(thread, place, value) byte by byte as shared memory is, and between the blocks of a grid, who never wait
 ///     ballot(x)                   local<bool> -> local<uint32_t>, bit = lane of the own warp
 ///     shuffle_up(x, n)            the value of the lane n below; of the first n lanes their own
 ///     shuffle_xor(x, n)           the value of the lane whose number differs in the bits of n

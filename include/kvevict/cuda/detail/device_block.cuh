@@ -52,6 +52,14 @@ class device_block {
   [[nodiscard]] __device__ __forceinline__ static memory<T> team(T* data) {
     return {data};
   }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ static T load(int, const void* place) {
+    return *static_cast<const T*>(place);
+  }
+  template <class T>
+  __device__ __forceinline__ static void store(int, void* place, const T& value) {
+    *static_cast<T*>(place) = value;
+  }
   [[nodiscard]] __device__ __forceinline__ static local<std::uint32_t> ballot(const local<bool>& x) {
     return {__ballot_sync(~0u, x.value)};
   }

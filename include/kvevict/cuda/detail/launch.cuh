@@ -9,10 +9,19 @@
 
 namespace kvevict::detail {
 
-/// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments. One block on a
-/// multiprocessor is enough to say: unless told, the compiler saves registers for one block more by spilling others.
+/// Blocks that a multiprocessor shall run side by side: one, unless a body says more (`blocks_together`). Registers
+/// follow from that; unless told, the compiler would keep some in memory to have room for one block more.
+template <class Body>
+[[nodiscard]] constexpr int blocks_together_of() {
+  if constexpr (requires { Body::blocks_together; })
+    return Body::blocks_together;
+  else
+    return 1;
+}
+
+/// A kernel runs `body(block)` on every block. `Body` is a value that holds its arguments.
 template <int Threads, class Body>
-__global__ void __launch_bounds__(Threads, 1) run_kernel(const Body body) {
+__global__ void __launch_bounds__(Threads, blocks_together_of<Body>()) run_kernel(const Body body) {
   extern __shared__ __align__(16) std::byte shared_memory[];
   device_block<Threads> block(shared_memory);
   body(block);

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <kvevict/compact/moves.hpp>
+#include <kvevict/cuda/detail/block.hpp>
+#include <kvevict/view/cache.hpp>
+#include <kvevict/view/flat.hpp>
+#include <kvevict/view/paged.hpp>
+#include <kvevict/view/reordered.hpp>
+#include <kvevict/view/strided.hpp>
+#include <type_traits>
+
+/// What compaction on the device moves: keys, values and side arrays are entries alike, and entries go in pieces.
+///
+/// A piece is what one thread moves at once: 16 bytes, 4 bytes or an element, the same for all entries of a call. Some
+/// neighbouring threads share an entry, a piece each (an entry of 256 bytes is half a warp's), and every thread holds
+/// `pieces_held` pieces, so that enough is asked of the memory before the first of them arrives.
+namespace kvevict::detail {
+
+inline constexpr int pieces_held = 2;
+inline constexpr offset_t widest_piece = 16;  ///< bytes
+
+/// A piece: elements that lie and move together.
+template <class E, std::size_t Count>
+struct alignas(Count > 1 ? Count * sizeof(E) : alignof(E)) piece {
+  E elements[Count];
+};
+/// The pieces that a thread holds between reading and writing.
+template <class Piece>
+struct handful {
+  Piece of[pieces_held];
+};
+
+/// Whether every entry starts at a multiple of n elements from the base pointer, as far as the host can tell.
+template <class Layout>
+[[nodiscard]] constexpr bool at_multiples(const Layout&, offset_t n) {
+  return n == 1;
+}
+[[nodiscard]] constexpr bool at_multiples(const strided& l, offset_t n) {
+  return l.layer % n == 0 && l.seq % n == 0 && l.head % n == 0 && l.slot % n == 0;
+}
+[[nodiscard]] constexpr bool at_multiples(const flat& l, offset_t n) { return l.dims % n == 0; }
+[[nodiscard]] constexpr bool at_multiples(const paged& l, offset_t n) {
+  return l.block % n == 0 && l.layer % n == 0 && l.head % n == 0 && l.slot % n == 0;
+}
+template <class Base>
+[[nodiscard]] constexpr bool at_multiples(const reordered<Base>& l, offset_t n) {
+  return at_multiples(l.base, n);
+}
+
+/// Whether entries can be moved n elements at a time.
+template <class Entries>
+[[nodiscard]] bool in_pieces_of(const Entries& entries, offset_t n) {
+  if constexpr (requires {
+                  entries.layout;
+                  entries.data;
+                }) {
+    const auto bytes = static_cast<std::uintptr_t>(n) * sizeof(*entries.data);
+    return entries.dims() % n == 0 && at_multiples(entries.layout, n) &&
+           reinterpret_cast<std::uintptr_t>(entries.data) % bytes == 0;
+  } else {
+    return n == 1;
+  }
+}
+
+/// A side array as entries of one dim.
+template <class T>
+struct side_entries {
+  T* data = nullptr;
+  strided layout{};
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr index_t dims() { return 1; }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr T* at(const row_id& row, index_t slot, index_t) const {
+    return data + layout.offset(row, slot, 0);
+  }
+};
+
+/// The target of entries that move in their own memory: kernels then hold one layout, not the same one twice.
+struct own_memory {};
+[[nodiscard]] constexpr bool in_pieces_of(const own_memory&, offset_t) { return true; }
+
+template <class Entries>
+using element_in = std::remove_cvref_t<decltype(*std::declval<const Entries&>().at({}, 0, 0))>;
+
+/// Entries that move, and how their pieces are dealt out.
+template <class From, class To>
+struct moved {
+  using element = element_in<From>;
+  static_assert(std::is_same_v<element, element_in<std::conditional_t<std::is_same_v<To, own_memory>, From, To>>>,
+                "kvevict: compaction moves bytes; source and destination need the same element type");
+  static_assert(std::is_trivially_copyable_v<element>);
+
+  From from;
+  To to;
+  index_t piece_dims = 1;  ///< dims of a piece, which are adjacent in memory
+  index_t pieces = 1;      ///< of an entry
+  index_t per_part = 1;    ///< pieces of an entry that one block moves, where blocks share entries
+  int lane_bits = 0;       ///< log2 of the threads that share an entry
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& target() const {
+    if constexpr (std::is_same_v<To, own_memory>)
+      return from;
+    else
+      return to;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t parts() const { return (pieces + per_part - 1) / per_part; }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr int lanes() const { return 1 << lane_bits; }
+};
+
+/// Threads of an entry with that many pieces: as many as a warp has, but few without work.
+[[nodiscard]] constexpr int lane_bits_of(index_t pieces) {
+  int bits = 5;
+  while (bits > 0 && (((pieces - 1) >> bits) + 1) << bits > pieces + pieces / 8) --bits;
+  return bits;
+}
+
+/// Deals entries out. `parts`: how many blocks would like to share every entry. No part is below 64 bytes, so that what
+/// the memory moves at once is not moved twice.
+template <class From, class To>
+[[nodiscard]] moved<From, To> deal(const From& from, const To& to, bool dense, index_t parts) {
+  moved<From, To> m{from, to};
+  constexpr auto bytes = static_cast<offset_t>(sizeof(typename moved<From, To>::element));
+  for (const offset_t wide : {offset_t{4}, widest_piece})
+    if (dense && wide % bytes == 0 && in_pieces_of(from, wide / bytes) && in_pieces_of(to, wide / bytes))
+      m.piece_dims = static_cast<index_t>(wide / bytes);
+  m.pieces = from.dims() / m.piece_dims;
+  const auto whole = dense ? static_cast<index_t>(greatest<offset_t>(1, 64 / (m.piece_dims * bytes))) : 1;
+  m.per_part = least(m.pieces, ((m.pieces - 1) / parts / whole + 1) * whole);
+  // Where dims are apart, neighbouring slots are nearer than the dims of one: then neighbouring threads take slots.
+  m.lane_bits = dense ? lane_bits_of(m.per_part) : 0;
+  return m;
+}
+
+/// Calls f(piece) with the kind of piece that m is moved in.
+template <class Moved, class F>
+KVEVICT_HOST_DEVICE void by_pieces(const Moved& m, const F& f) {
+  using E = typename Moved::element;
+  constexpr std::size_t widest = widest_piece / sizeof(E), word = 4 / sizeof(E);  // elements; 0: wider than that
+  if constexpr (widest > 1 && widest_piece % sizeof(E) == 0)
+    if (m.piece_dims == index_t{widest}) return f(piece<E, widest>{});
+  if constexpr (word > 1 && 4 % sizeof(E) == 0)
+    if (m.piece_dims == index_t{word}) return f(piece<E, word>{});
+  f(piece<E, 1>{});
+}
+
+/// Any number of `moved`, in a kernel's arguments.
+template <class... Moved>
+struct moved_list {
+  template <class F>
+  KVEVICT_HOST_DEVICE constexpr void each(const F&) const {}
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr index_t parts() { return 0; }
+};
+template <class First, class... Rest>
+struct moved_list<First, Rest...> {
+  First first;
+  moved_list<Rest...> rest;
+
+  /// f(moved, parts of those before it) for all of them.
+  template <class F>
+  KVEVICT_HOST_DEVICE constexpr void each(const F& f, index_t before = 0) const {
+    f(first, before);
+    if constexpr (sizeof...(Rest) > 0) rest.each(f, before + first.parts());
+  }
+  /// Blocks of a row where blocks share entries.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t parts() const { return first.parts() + rest.parts(); }
+};
+[[nodiscard]] constexpr moved_list<> list_of() { return {}; }
+template <class First, class... Rest>
+[[nodiscard]] constexpr moved_list<First, Rest...> list_of(const First& first, const Rest&... rest) {
+  return {first, list_of(rest...)};
+}
+
+template <class T>
+[[nodiscard]] auto deal_side(const side_array<T>& s) {
+  return deal(side_entries<const T>{s.from, s.from_layout}, side_entries<T>{s.to, s.to_layout}, true, 1);
+}
+
+/// What moves from one cache to another: keys, values if the source has them, and side arrays.
+template <class From, class To, class... T>
+[[nodiscard]] auto moved_between(const From& from, const To& to, const side_array<T>&... sides) {
+  const auto both = [](const auto& a, const auto& b) { return deal(a, b, dense_dims(a) && dense_dims(b), 1); };
+  if constexpr (cache_with_values<From>)
+    return list_of(both(from.keys(), to.keys()), both(from.values(), to.values()), deal_side(sides)...);
+  else
+    return list_of(both(from.keys(), to.keys()), deal_side(sides)...);
+}
+/// What moves inside a cache.
+template <class Cache, class... T>
+[[nodiscard]] auto moved_within(const Cache& cache, index_t parts, const side_array<T>&... sides) {
+  const auto one = [&](const auto& entries) { return deal(entries, own_memory{}, dense_dims(entries), parts); };
+  if constexpr (cache_with_values<Cache>)
+    return list_of(one(cache.keys()), one(cache.values()), deal_side(sides)...);
+  else
+    return list_of(one(cache.keys()), deal_side(sides)...);
+}
+
+/// The selection that kernels read, and where the retained entries go.
+struct row_moves {
+  const index_t* slots = nullptr;
+  offset_t room = 0;                  ///< of `slots`
+  const offset_t* offsets = nullptr;  ///< [rows + 1]
+  const index_t* targets = nullptr;   ///< [room], or null: to the front, one after another
+  const index_t* counts = nullptr;    ///< [rows], or null: all that the offsets say
+
+  /// Whether the selection had room to say which entries of a row move.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool has(index_t row) const {
+    return offsets[row] >= 0 && offsets[row + 1] >= offsets[row] && offsets[row + 1] <= room;
+  }
+  /// Entries of a row that move.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t count(index_t row) const {
+    if (!has(row)) return 0;
+    return counts != nullptr ? counts[row] : static_cast<index_t>(offsets[row + 1] - offsets[row]);
+  }
+};
+
+/// A kernel of its own, a thread per row: lengths[r] = retained slots of row r, where the selection has them.
+template <class Block>
+KVEVICT_HOST_DEVICE void write_lengths(Block& b, const row_moves& kept, index_t rows, index_t* lengths) {
+  b.each([&](int t) {
+    const offset_t r = static_cast<offset_t>(b.index()) * b.threads() + t;
+    if (r >= rows || !kept.has(static_cast<index_t>(r))) return;
+    b.store(t, lengths + r, kept.count(static_cast<index_t>(r)));
+  });
+}
+
+/// Entries of one row in the hands of a block: every thread has some pieces of them.
+template <class Piece, class Block, class Moved>
+struct in_hand {
+  Block& b;
+  const Moved& m;
+  row_id row;
+  const index_t* sources;
+  const index_t* targets;
+  index_t count, last_piece;
+  decltype(std::declval<Block&>().template make_local<handful<Piece>>()) held;
+
+  /// Entries that the block holds at once.
+  [[nodiscard]] KVEVICT_HOST_DEVICE index_t at_once() const { return (b.threads() >> m.lane_bits) * pieces_held; }
+
+  /// Reads one piece of `at_once()` entries from `start` on; threads that share an entry have its pieces from `first`.
+  KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
+    b.each([&](int t) {
+      const index_t p = first + (t & (m.lanes() - 1));
+      KVEVICT_UNROLL for (int i = 0; i < pieces_held; ++i) {
+        const offset_t k = entry(t, start, i);
+        if (k < count && p < last_piece)
+          held[t].of[i] = b.template load<Piece>(t, m.from.at(row, sources[k], p * m.piece_dims));
+      }
+    });
+  }
+  /// Writes what was read.
+  KVEVICT_HOST_DEVICE void write(offset_t start, index_t first) {
+    b.each([&](int t) {
+      const index_t p = first + (t & (m.lanes() - 1));
+      KVEVICT_UNROLL for (int i = 0; i < pieces_held; ++i) {
+        const offset_t k = entry(t, start, i);
+        if (k < count && p < last_piece)
+          b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], p * m.piece_dims),
+                  held[t].of[i]);
+      }
+    });
+  }
+
+ private:
+  [[nodiscard]] KVEVICT_HOST_DEVICE offset_t entry(int t, offset_t start, int i) const {
+    return start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
+  }
+};
+template <class Piece, class Block, class Moved>
+[[nodiscard]] KVEVICT_HOST_DEVICE in_hand<Piece, Block, Moved> hold(Block& b, const Moved& m, const row_id& row,
+                                                                    const row_moves& kept, index_t last_piece) {
+  const offset_t first = kept.offsets[row.index];
+  return {b,
+          m,
+          row,
+          kept.slots + first,
+          kept.targets == nullptr ? nullptr : kept.targets + first,
+          kept.count(row.index),
+          last_piece,
+          b.template make_local<handful<Piece>>()};
+}
+
+}  // namespace kvevict::detail

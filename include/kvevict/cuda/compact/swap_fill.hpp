@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <kvevict/core/workspace.hpp>
+#include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/view/reordered.hpp>
+
+/// Which survivor goes into which hole, a block per row; `gather_rows` then moves them. One source for the device and
+/// for tests (detail/block.hpp).
+namespace kvevict::detail {
+
+/// Memory of the device for a swap-fill. A row's part of it is where its part of the selection is: it has no more
+/// moves than retained slots.
+struct swap_memory {
+  index_t* sources;  ///< [room of the slots]
+  index_t* holes;    ///< [room of the slots]
+  index_t* moves;    ///< [rows], how many there are
+
+  static constexpr swap_memory take(carver& from, offset_t room, offset_t rows) {
+    swap_memory m{};
+    m.sources = from.take<index_t>(room);
+    m.holes = from.take<index_t>(room);
+    m.moves = from.take<index_t>(rows);
+    return m;
+  }
+};
+
+/// What `gather_rows` is to move then.
+[[nodiscard]] constexpr row_moves planned(row_moves kept, const swap_memory& m) {
+  kept.slots = m.sources;
+  kept.targets = m.holes;
+  kept.counts = m.moves;
+  return kept;
+}
+
+/// What the kernel works on. All memory is the device's.
+template <class Cache>
+struct swap_task {
+  Cache cache;  ///< only its lengths are read
+  token_order order;
+  row_moves kept;
+  swap_memory memory;
+};
+
+/// Shared memory of `plan_swaps` in bytes.
+inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
+
+/// Whether the ascending `slots` have this one.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool among(const index_t* slots, index_t count, index_t slot) {
+  index_t low = 0, high = count;
+  while (low < high) {
+    const index_t middle = low + (high - low) / 2;
+    if (slots[middle] < slot)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < count && slots[low] == slot;
+}
+
+/// The kernel: with m retained tokens, the evicted tokens that lie below m are the holes and the retained ones that lie
+/// at m or behind it the survivors. The i-th survivor goes into the i-th hole, both counted in token order; the order
+/// becomes that of the retained tokens.
+template <class Block, class Cache>
+KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
+  const auto sums = b.template shared<index_t>(warp_threads);
+  const row_id row = task.cache.shape().row(b.index());
+  const index_t count = task.kept.count(row.index), length = task.cache.length(row);
+  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
+  const index_t* const retained = task.kept.slots + begin;
+  index_t* const sources = task.memory.sources + begin;
+  index_t* const into = task.memory.holes + begin;
+  auto place = b.template make_local<index_t>(), found = place, before = place;
+
+  index_t holes = 0;
+  KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += b.threads()) {
+    b.each([&](int t) {
+      const offset_t token = start + t;
+      found[t] = 0;
+      if (token >= length || among(retained, count, static_cast<index_t>(token))) return;
+      place[t] = b.template load<index_t>(t, &task.order(row, static_cast<index_t>(token)));
+      found[t] = place[t] < count ? 1 : 0;
+    });
+    const index_t here = exclusive_sums<index_t>(b, found, before, sums);
+    b.each([&](int t) {
+      if (found[t] == 1 && holes + before[t] < count) b.store(t, into + holes + before[t], place[t]);
+    });
+    holes += here;
+  }
+
+  // Token k's place is written where token k's was; the place that becomes it is read at retained[k] >= k. So within a
+  // chunk all is read before anything is written (the sums wait, also for the holes), and what later chunks read lies
+  // behind what is written.
+  index_t moves = 0;
+  KVEVICT_ROLLED for (offset_t start = 0; start < count; start += b.threads()) {
+    b.each([&](int t) {
+      const offset_t k = start + t;
+      found[t] = 0;
+      if (k >= count) return;
+      place[t] = b.template load<index_t>(t, &task.order(row, retained[k]));
+      found[t] = place[t] >= count ? 1 : 0;
+    });
+    const index_t here = exclusive_sums<index_t>(b, found, before, sums);
+    b.each([&](int t) {
+      const offset_t k = start + t;
+      if (k >= count) return;
+      const index_t i = moves + before[t];
+      if (found[t] == 1 && i < least(holes, count)) {
+        b.store(t, sources + i, place[t]);
+        place[t] = b.template load<index_t>(t, into + i);
+      }
+      b.store(t, &task.order(row, static_cast<index_t>(k)), place[t]);
+    });
+    moves += here;
+  }
+  b.each([&](int t) {
+    if (t == 0) b.store(t, task.memory.moves + row.index, least(moves, least(holes, count)));
+  });
+}
+
+}  // namespace kvevict::detail
