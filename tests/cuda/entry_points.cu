@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the compile gate compiles: every entry point of the CUDA backend, for the policies that differ in their kernels.
-#include <kvevict/cuda/evict.cuh>
-#include <kvevict/kvevict.hpp>
+#include <kvevict/cuda.cuh>
 
 using namespace kvevict;
 
@@ -40,3 +39,11 @@ template status kvevict::evict(const gpu&, const streaming_llm&, const inputs<he
                                const workspace&);
 template status kvevict::score_rows(const gpu&, const snapkv<>&, const inputs<held<float>, asked<float>>&,
                                     const ragged<float>&, const workspace&);
+
+using room = cache<entries<bfloat16, strided>, entries<bfloat16, strided>>;
+using pages = cache<entries<bfloat16, paged>, entries<bfloat16, paged>>;
+
+template status kvevict::gather(const gpu&, const room&, const selection&, const pages&, const side_array<index_t>&);
+template status kvevict::compact_in_place(const gpu&, const room&, const selection&, const side_array<index_t>&);
+template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,
+                                   const side_array<float>&);

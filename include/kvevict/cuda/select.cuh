@@ -15,8 +15,9 @@ namespace kvevict {
 
 namespace detail {
 
-/// Threads of a block of these kernels; smaller ones leave the memory idle, larger ones there are not.
-inline constexpr int select_threads = 1024;
+/// Threads of a block of these kernels. Fewer would leave the memory idle; a joint budget needs more registers than a
+/// thread of the largest block can have.
+inline constexpr int select_threads = 1024, share_threads = 512;
 
 template <class Rule>
 struct select_body {
@@ -62,7 +63,7 @@ template <class Policy>
   if constexpr (rule_type::joint) {
     const bool own = in.pools.pool_of_row != nullptr;
     const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
-    const status s = launch<select_threads>(on, pools, share_pool_bytes, share_body<rule_type>{task, memory},
+    const status s = launch<share_threads>(on, pools, share_pool_bytes, share_body<rule_type>{task, memory},
                                             team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
     if (!s.ok()) return s;
     task.budgets = memory.budgets;
