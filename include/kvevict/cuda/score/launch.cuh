@@ -161,7 +161,7 @@ template <class Products, class Task>
     const status s = launch<attention_threads>(on, blocks, attention_sums_bytes<Products>(attention_threads),
                                                sums_body<Products, Task>{task});
     if (!s.ok()) return s;
-    if (task.how.window == score::all_rows) {  // else every block joins the few that it needs
+    if (task.blocks_per_row > 4) {  // few parts are joined by every block that asks for them
       if (const status j = launch<attention_threads>(on, blocks, 0, join_body<Task>{task}); !j.ok()) return j;
       task.parts.joined = true;
     }
