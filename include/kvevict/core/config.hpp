@@ -30,6 +30,13 @@
 #define KVEVICT_ROLLED
 #endif
 
+/// Before a loop that device code must unroll, because what it indexes lies in registers; on the host it may be.
+#if defined(__CUDACC__)
+#define KVEVICT_UNROLLED _Pragma("unroll")
+#else
+#define KVEVICT_UNROLLED
+#endif
+
 /// Before a loop whose few rounds are known: unroll it completely, at any optimisation level.
 #if defined(__CUDACC__)
 #define KVEVICT_UNROLL _Pragma("unroll")

@@ -243,7 +243,7 @@ struct in_hand {
   KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
     b.each([&](int t) {
       const index_t p = first + (t & (m.lanes() - 1));
-      KVEVICT_UNROLL for (int i = 0; i < pieces_held; ++i) {
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
         const offset_t k = entry(t, start, i);
         if (k < count && p < last_piece)
           held[t].of[i] = b.template load<Piece>(t, m.from.at(row, sources[k], p * m.piece_dims));
@@ -254,7 +254,7 @@ struct in_hand {
   KVEVICT_HOST_DEVICE void write(offset_t start, index_t first) {
     b.each([&](int t) {
       const index_t p = first + (t & (m.lanes() - 1));
-      KVEVICT_UNROLL for (int i = 0; i < pieces_held; ++i) {
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
         const offset_t k = entry(t, start, i);
         if (k < count && p < last_piece)
           b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], p * m.piece_dims),

@@ -52,7 +52,7 @@ inline constexpr int warp_steps = 5;  ///< of a sum over a warp: 2^5 threads
 template <class T, class Block, class Local, class Shared>
 KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, const Shared& of_warps) {
   Local sum = x;
-  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+  KVEVICT_UNROLLED for (int step = 0; step < warp_steps; ++step) {
     const int reach = 1 << step;
     const Local below = b.shuffle_up(sum, reach);
     b.each([&](int t) {
@@ -80,7 +80,7 @@ KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, co
 /// The sum of x over the threads of the own warp, in a fixed order, the same bits in all of them.
 template <class Block, class Local>
 [[nodiscard]] KVEVICT_HOST_DEVICE Local warp_sums(Block& b, Local x) {
-  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+  KVEVICT_UNROLLED for (int step = 0; step < warp_steps; ++step) {
     const Local other = b.shuffle_xor(x, 1 << step);
     b.each([&](int t) { x[t] = x[t] + other[t]; });
   }
@@ -91,7 +91,7 @@ template <class Block, class Local>
 /// value per warp and may be used again at once.
 template <class Block, class Local, class Shared, class Op>
 [[nodiscard]] KVEVICT_HOST_DEVICE Local reduce_block(Block& b, Local x, const Shared& of_warps, const Op& op) {
-  KVEVICT_UNROLL for (int step = 0; step < warp_steps; ++step) {
+  KVEVICT_UNROLLED for (int step = 0; step < warp_steps; ++step) {
     const Local other = b.shuffle_xor(x, 1 << step);
     b.each([&](int t) { x[t] = op(x[t], other[t]); });
   }

@@ -47,7 +47,7 @@ template <bool Aligned, class Element>
   } else
 #endif
   {
-    KVEVICT_UNROLL for (int i = 0; i < 4; ++i) w.x[i] =
+    KVEVICT_UNROLLED for (int i = 0; i < 4; ++i) w.x[i] =
         from[2 * i].bits | static_cast<std::uint32_t>(from[2 * i + 1].bits) << 16;
   }
   return w;

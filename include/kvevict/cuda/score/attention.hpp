@@ -157,7 +157,7 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
       }
       KVEVICT_ROLLED for (index_t step = 0; step < count; step += decltype(sums)::columns) {
         products.multiply(b, task, row, first, step, sums);
-        KVEVICT_UNROLL for (int n = 0; n < tiles_for_columns; ++n) {
+        KVEVICT_UNROLLED for (int n = 0; n < tiles_for_columns; ++n) {
           b.each([&](int t) { result.add(t, sums, terms, n, step, slot); });
           left -= tile_columns;
           if (left == 0 && head < task.group_size) {  // a step may have more tiles than there are

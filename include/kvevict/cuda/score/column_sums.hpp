@@ -17,7 +17,7 @@ struct column_sums {
 
   KVEVICT_HOST_DEVICE static column_sums take(Block& b) {
     column_sums s;
-    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       s.received[k] = b.template make_local<float>();
       if constexpr (!alike) s.weight[k] = b.template make_local<float>();
     }
@@ -29,7 +29,7 @@ struct column_sums {
     return !alike && task.how.mean == score::row_mean::all;
   }
   KVEVICT_HOST_DEVICE void clear(int t) {
-    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       received[k][t] = 0;
       if constexpr (!alike) weight[k][t] = 0;
     }
@@ -39,9 +39,9 @@ struct column_sums {
   template <class Shared>
   KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, tiles_for_columns>& sums, const Shared& terms, int n,
                                index_t step, index_t slot) {
-    KVEVICT_UNROLL for (int i = 0; i < 2; ++i) {
+    KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
       const column_terms c = terms.load(t, step + n * tile_columns + t % 4 * 2 + i);
-      KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+      KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
         const float a = exp2_fast(std::fma(sums.of(t, k, n, i), c.scale, -c.log_sum));
         const bool visible = slot + slot_of_thread(t, k) < c.visible;
         received[k][t] = std::fma(c.weight, visible ? a : 0.0F, received[k][t]);
@@ -52,7 +52,7 @@ struct column_sums {
   }
   /// The head ends: its sums are divided and written, and the next one starts from zero.
   KVEVICT_HOST_DEVICE void write(Block& b, const Task& task, const attention_row& row, index_t head, index_t slot) {
-    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       sum_of_quad(b, received[k]);
       if constexpr (!alike) sum_of_quad(b, weight[k]);
     }
@@ -69,7 +69,7 @@ struct column_sums {
 
  private:
   KVEVICT_HOST_DEVICE static void sum_of_quad(Block& b, typename Block::template local<float>& x) {
-    KVEVICT_UNROLL for (int lanes = 1; lanes < 4; lanes *= 2) {
+    KVEVICT_UNROLLED for (int lanes = 1; lanes < 4; lanes *= 2) {
       const auto other = b.shuffle_xor(x, lanes);
       b.each([&](int t) { x[t] += other[t]; });
     }

@@ -47,7 +47,7 @@ KVEVICT_HOST_DEVICE void sums_of_slots(const Program& p, const Entries& entries,
   const index_t warps = b.threads() / warp_threads, length = p.row.length, dims = entries.dims();
   KVEVICT_ROLLED for (index_t first = 0; first < length; first += at_once * warps) {
     local sums[at_once];
-    KVEVICT_UNROLL for (int s = 0; s < at_once; ++s) sums[s] = b.template make_local<float>();
+    KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s] = b.template make_local<float>();
     const auto slot_of = [&](int t, int s) { return first + s * warps + t / warp_threads; };
     b.each([&](int t) {
       const auto elements = [&](int s) {
@@ -56,14 +56,14 @@ KVEVICT_HOST_DEVICE void sums_of_slots(const Program& p, const Entries& entries,
       const entry_elements<Entries> of[at_once] = {elements(0), elements(1), elements(2), elements(3)};
       float sum[at_once] = {};
       KVEVICT_ROLLED for (index_t d = t % warp_threads; d < dims; d += warp_threads) {
-        KVEVICT_UNROLL for (int s = 0; s < at_once; ++s) sum[s] += term(t, of[s](d), d);
+        KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sum[s] += term(t, of[s](d), d);
       }
-      KVEVICT_UNROLL for (int s = 0; s < at_once; ++s) sums[s][t] = sum[s];
+      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s][t] = sum[s];
     });
-    KVEVICT_UNROLL for (int s = 0; s < at_once; ++s) sums[s] = warp_sums(b, sums[s]);
+    KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s] = warp_sums(b, sums[s]);
     b.each([&](int t) {
       if (t % warp_threads != 0) return;
-      KVEVICT_UNROLL for (int s = 0; s < at_once; ++s) {
+      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) {
         if (slot_of(t, s) < length) give(t, slot_of(t, s), sums[s][t]);
       }
     });
@@ -146,14 +146,15 @@ struct source_program<score::key_diff> {
       for (int term = 0; term < most_terms && j < p.row.length; ++term, j += warps) {
         const entry_elements<Keys> key{keys, p.row.row, j};
         const float scale = scales.load(t, j);
-        KVEVICT_UNROLL for (int k = 0; k < lane_dims; ++k) {
+        KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k) {
           const index_t d = first + k * warp_threads + lane;
           if (d < keys.dims()) part[k] += key(d) * scale;
         }
       }
-      KVEVICT_UNROLL for (int k = 0; k < lane_dims; ++k) total[k] += part[k];
+      KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k) total[k] += part[k];
     }
-    KVEVICT_UNROLL for (int k = 0; k < lane_dims; ++k) totals.store(t, warp * tile + k * warp_threads + lane, total[k]);
+    KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k)
+        totals.store(t, warp * tile + k * warp_threads + lane, total[k]);
   }
 };
 

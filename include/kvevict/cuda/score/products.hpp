@@ -25,14 +25,14 @@ struct product_sums {
 
   KVEVICT_HOST_DEVICE static product_sums take(Block& b) {
     product_sums s;
-    KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-      KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) s.x[m][n] = b.template make_local<mma_sums>();
+    KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+      KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) s.x[m][n] = b.template make_local<mma_sums>();
     }
     return s;
   }
   KVEVICT_HOST_DEVICE void clear(int t) {
-    KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-      KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) x[m][n][t] = mma_sums{};
+    KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+      KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) x[m][n][t] = mma_sums{};
     }
   }
   /// Product of slot `k` of the thread's four and column `i` of its two of tile `n`.
@@ -83,7 +83,7 @@ struct fma_products {
           KVEVICT_ROLLED for (index_t i = t; i < Tiles * tile_columns / 2 * some; i += b.threads()) {
             const index_t d = i % some, p = i / some;
             pair q{};
-            KVEVICT_UNROLL for (int k = 0; k < 2; ++k) {
+            KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
               task.with_query(row, first + step + 2 * p + k, [&](const row_id& head, index_t query) {
                 q.x[k] = task.queries.entries(head, query, from + d);
               });
@@ -102,13 +102,13 @@ struct fma_products {
                                  product_sums<Block, Tiles>& sums) const {
       KVEVICT_ROLLED for (index_t d = 0; d < some; ++d) {
         float key[4];
-        KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
           key[k] = keys(row.id, least(first_slot + slot_of_thread(t, k), row.length - 1), from + d);
         }
-        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
+        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
           const pair q = queries.load(t, d * pitch + n * tile_columns / 2 + t % 4);
-          KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
-            KVEVICT_UNROLL for (int i = 0; i < 2; ++i) {
+          KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
+            KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
               float& sum = sums.x[k / 2][n][t].x[k % 2 * 2 + i];
               sum = std::fma(key[k], q.x[i], sum);
             }
@@ -140,8 +140,8 @@ struct mma_products {
 
     KVEVICT_HOST_DEVICE static on take(Block& b) {
       on o{b.template shared<words4>(columns * pitch), {}, b.template make_local<mma_columns>()};
-      KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
-        KVEVICT_UNROLL for (int j = 0; j < Dims / 16; ++j) o.keys[m][j] = b.template make_local<mma_rows>();
+      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+        KVEVICT_UNROLLED for (int j = 0; j < Dims / 16; ++j) o.keys[m][j] = b.template make_local<mma_rows>();
       }
       return o;
     }
@@ -158,7 +158,7 @@ struct mma_products {
             if (dense && at_words4(at)) {
               q = load_eight<true>(at);
             } else {
-              KVEVICT_UNROLL for (int w = 0; w < 4; ++w) q.x[w] =
+              KVEVICT_UNROLLED for (int w = 0; w < 4; ++w) q.x[w] =
                   from.at(head, n, d + 2 * w)->bits | static_cast<std::uint32_t>(from.at(head, n, d + 2 * w + 1)->bits)
                                                           << 16;
             }
@@ -173,7 +173,7 @@ struct mma_products {
       b.each([&](int t) {
         const Element* key[4];
         bool aligned = true;
-        KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
           key[k] = from.at(row.id, least(first + slot_of_thread(t, k), row.length - 1), 0);
           aligned = aligned && at_words4(key[k]);
         }
@@ -185,22 +185,23 @@ struct mma_products {
                                       product_sums<Block, Tiles>& sums) {
       auto eight = b.template make_local<words4>();
       b.each([&](int t) { sums.clear(t); });
-      KVEVICT_UNROLL for (int j = 0; j < Dims / 32; ++j) {
-        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
+      KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
+        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
           b.each([&](int t) { eight[t] = queries.load(t, column(t, step, n) * pitch + 4 * j + t % 4); });
-          KVEVICT_UNROLL for (int h = 0; h < 2; ++h) {
+          KVEVICT_UNROLLED for (int h = 0; h < 2; ++h) {
             b.each([&](int t) { query[t] = {{eight[t].x[2 * h], eight[t].x[2 * h + 1]}}; });
-            KVEVICT_UNROLL for (int m = 0; m < 2; ++m) b.template mma<Element>(sums.x[m][n], keys[m][2 * j + h], query);
+            KVEVICT_UNROLLED for (int m = 0; m < 2; ++m)
+                b.template mma<Element>(sums.x[m][n], keys[m][2 * j + h], query);
           }
         }
       }
       if constexpr (Dims % 32 != 0) {
-        KVEVICT_UNROLL for (int n = 0; n < Tiles; ++n) {
+        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
           b.each([&](int t) {
             const words4 q = queries.load(t, column(t, step, n) * pitch + parts - 2 + t % 4 / 2);
             query[t] = {{t % 2 != 0 ? q.x[2] : q.x[0], t % 2 != 0 ? q.x[3] : q.x[1]}};
           });
-          KVEVICT_UNROLL for (int m = 0; m < 2; ++m)
+          KVEVICT_UNROLLED for (int m = 0; m < 2; ++m)
               b.template mma<Element>(sums.x[m][n], keys[m][Dims / 16 - 1], query);
         }
       }
@@ -209,9 +210,9 @@ struct mma_products {
    private:
     template <bool Aligned>
     KVEVICT_HOST_DEVICE void load(int t, const Element* const (&key)[4]) {
-      KVEVICT_UNROLL for (int m = 0; m < 2; ++m) {
+      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
         const Element *const upper = key[2 * m], *const lower = key[2 * m + 1];
-        KVEVICT_UNROLL for (int j = 0; j < Dims / 32; ++j) {
+        KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
           const int d = 32 * j + t % 4 * 8;
           const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
           keys[m][2 * j][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};

@@ -42,7 +42,7 @@ struct step_softmax {
 
   KVEVICT_HOST_DEVICE static step_softmax take(Block& b) {
     step_softmax s;
-    KVEVICT_UNROLL for (int c = 0; c < columns / 2; ++c) {
+    KVEVICT_UNROLLED for (int c = 0; c < columns / 2; ++c) {
       s.peak[c] = s.mass[c] = s.given_peak[c] = s.given_mass[c] = b.template make_local<float>();
     }
     return s;
@@ -51,7 +51,7 @@ struct step_softmax {
   template <class Shared>
   KVEVICT_HOST_DEVICE void sum(Block& b, const product_sums<Block, tiles_for_sums>& sums, const Shared& terms,
                                index_t step, index_t slot) {
-    KVEVICT_UNROLL for (int c = 0; c < columns / 2; ++c) {  // the first exchange at once: registers
+    KVEVICT_UNROLLED for (int c = 0; c < columns / 2; ++c) {  // the first exchange at once: registers
       b.each([&](int t) {
         const bool upper = t % warp_threads >= warp_threads / 2;
         const joined_sum low = of_thread(t, sums, terms, step, slot, c);
@@ -82,11 +82,11 @@ struct step_softmax {
                                                                 int c) {
     const column_terms of = terms.load(t, step + c / 2 * tile_columns + t % 4 * 2 + c % 2);
     joined_sum sum;
-    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       if (slot + slot_of_thread(t, k) < of.visible)
         sum.peak = greatest(sum.peak, of.scale * sums.of(t, k, c / 2, c % 2));
     }
-    KVEVICT_UNROLL for (int k = 0; k < 4; ++k) {
+    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       const float e = exp2_fast(of.scale * sums.of(t, k, c / 2, c % 2) - sum.peak);
       sum.mass += slot + slot_of_thread(t, k) < of.visible ? e : 0.0F;
     }
