@@ -98,7 +98,7 @@ bug("The latest 2^24 tokens are told apart, however many there were", "the posit
 # Budgets
 
 bug("PyramidKV's schedule goes by the layer of the model", "the layer of the call", "budget/pyramid.hpp",
-    "rounded_product(shape.first_layer + e.row.layer, step)", "rounded_product(e.row.layer, step)", "budget")
+    "rounded_product<double>(shape.first_layer + e.row.layer, step)", "rounded_product<double>(e.row.layer, step)", "budget")
 bug("A short row protects no more slots than it has", "the sinks are counted twice", "select/protect.hpp",
     "static_cast<offset_t>(length - first)", "static_cast<offset_t>(length)", "select")
 bug("H2O's recent slots are a share of the budget", "a share of the length", "select/protect.hpp",
@@ -137,7 +137,7 @@ bug("A refused call writes nothing", "the first offset is set before the checks"
 bug("Too little room for the selection is refused", "the slots are not counted", "cpu/evict.hpp",
     "detail::check_selection(out, shape.rows(), selection_capacity(policy, in))",
     "detail::check_selection(out, shape.rows(), 0)", "policy")
-bug("A receipt counts the bytes of keys and values", "keys only", "cpu/select/receipt.hpp",
+bug("A receipt counts the bytes of keys and values", "keys only", "view/cache.hpp",
     "return bytes(cache.keys()) + bytes(cache.values());", "return bytes(cache.keys());", "select", "decode")
 bug("A union holds what any row retains", "> 1 for > 0", "cpu/select/one_set.hpp",
     "any += m.votes[j] > 0 ? 1 : 0;", "any += m.votes[j] > 1 ? 1 : 0;", "select")

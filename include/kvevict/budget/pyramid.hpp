@@ -32,7 +32,7 @@ struct pyramid {
     const index_t layers = shape.depth();
     if (layers < 2 || !(n >= high && high >= low && low >= w)) return to_even(mean);
     const double step = (high - low) / (layers - 1);
-    return to_even(high - rounded_product(shape.first_layer + e.row.layer, step));
+    return to_even(high - rounded_product<double>(shape.first_layer + e.row.layer, step));
   }
 
   [[nodiscard]] constexpr status check() const {

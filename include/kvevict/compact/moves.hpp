@@ -103,4 +103,15 @@ template <cache_view Cache>
   return {};
 }
 
+namespace detail {
+
+template <class... Sides>
+[[nodiscard]] status check_sides(const Sides&... sides) {
+  status result{};
+  static_cast<void>(((result = sides.check(), result.ok()) && ...));
+  return result;
+}
+
+}  // namespace detail
+
 }  // namespace kvevict

@@ -36,14 +36,18 @@ struct amount {
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr amount slots(index_t count) { return {count, 0}; }
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr amount percent(double p) { return {0, millionths(p / 100)}; }
 
-/// a * b, rounded. Left to itself a compiler fuses a product with the sum behind it where the machine can, and budgets
+/// a * b, rounded. Left to itself a compiler fuses a product with the sum behind it where the machine can, and results
 /// would depend on flags and backend.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr double rounded_product(double a, double b) {
+template <class Float>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr Float rounded_product(Float a, Float b) {
 #if defined(__CUDA_ARCH__)
-  return __dmul_rn(a, b);
+  if constexpr (sizeof(Float) == sizeof(double))
+    return __dmul_rn(a, b);
+  else
+    return __fmul_rn(a, b);
 #else
   if (std::is_constant_evaluated()) return a * b;
-  volatile double rounded = a * b;
+  volatile Float rounded = a * b;
   return rounded;
 #endif
 }

@@ -37,10 +37,8 @@
 #define KVEVICT_UNROLLED
 #endif
 
-/// Before a loop whose few rounds are known: unroll it completely, at any optimisation level.
-#if defined(__CUDACC__)
-#define KVEVICT_UNROLL _Pragma("unroll")
-#elif defined(__clang__)
+/// Before a loop of the CPU backend whose few rounds are known: unroll it completely, at any optimisation level.
+#if defined(__clang__)
 #define KVEVICT_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define KVEVICT_UNROLL _Pragma("GCC unroll 16")

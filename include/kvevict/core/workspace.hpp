@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <kvevict/core/status.hpp>
 #include <kvevict/core/types.hpp>
 
 namespace kvevict {
@@ -60,5 +61,20 @@ class carver {
   std::byte* memory_ = nullptr;
   offset_t used_ = 0;
 };
+
+namespace detail {
+
+/// A workspace that has what a call needs.
+[[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
+  if (memory.size() < needed)
+    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
+  if (needed > 0 && memory.data == nullptr)
+    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
+    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
+  return {};
+}
+
+}  // namespace detail
 
 }  // namespace kvevict

@@ -75,10 +75,7 @@ struct lengths_body {
 /// What the host knows of a cache on the device, and of a selection there.
 template <cache_view Cache>
 [[nodiscard]] status check_known(const Cache& cache, const selection& kept) {
-  if (const status s = check(cache.shape()); !s.ok()) return s;
-  if (const status s = check(cache.keys(), "keys"); !s.ok()) return s;
-  if constexpr (cache_with_values<Cache>)
-    if (const status s = check(cache.values(), "values"); !s.ok()) return s;
+  if (const status s = check_entries(cache); !s.ok()) return s;
   if (kept.slots.data == nullptr || kept.offsets.data == nullptr)
     return {status_code::bad_pointer, "selection", "the selection's slots or offsets are null"};
   if (kept.offsets.size() != cache.shape().rows() + 1)
@@ -92,13 +89,6 @@ template <class From, class To>
   if (from.dims() != to.dims())
     return {status_code::bad_shape, name, "source and destination need the same dims per entry"};
   return {};
-}
-
-template <class... T>
-[[nodiscard]] status check_known_sides(const side_array<T>&... sides) {
-  status result{};
-  static_cast<void>(((result = sides.check(), result.ok()) && ...));
-  return result;
 }
 
 template <class Moved>
@@ -131,7 +121,7 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
   if (const status s = detail::check_known_target(from.keys(), to.keys(), "to.keys"); !s.ok()) return s;
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
-  if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
   const auto moved = detail::moved_between(from, to, sides...);
   return detail::launch_gather(on, shape, detail::moves_of(kept), moved);
 }
@@ -145,7 +135,7 @@ status compact_in_place(const gpu& on, const Cache& cache, const selection& kept
       !requires { cache.keys().layout.order; },
       "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
-  if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   const auto moved = detail::moved_within(cache, detail::parts_of(shape.rows()), sides...);
   const detail::in_place_task<std::remove_const_t<decltype(moved)>> task{shape, detail::moves_of(kept), moved};
@@ -170,13 +160,8 @@ status swap_fill(const gpu& on, const Cache& cache, const token_order& order, co
                  const workspace& memory, const side_array<T>&... sides) {
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
   if (const status s = order.check(); !s.ok()) return s;
-  if (const status s = detail::check_known_sides(sides...); !s.ok()) return s;
-  const offset_t needed = swap_fill_workspace_bytes(on, kept);
-  if (memory.size() < needed || reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
-    return {status_code::small_workspace, "workspace",
-            "the workspace is too small or does not start at a multiple of 64 bytes; see swap_fill_workspace_bytes",
-            needed};
-  if (memory.data == nullptr) return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
+  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_workspace(memory, swap_fill_workspace_bytes(on, kept)); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   carver place(memory.data);
   const auto m = detail::swap_memory::take(place, kept.slots.size(), shape.rows());

@@ -47,18 +47,14 @@ template <class Policy, class Inputs>
   static_assert(!Inputs::template has<input_kind::attention>,
                 "kvevict: on the device scorers read queries, not attention that is given");
   if (const status s = check(policy); !s.ok()) return s;
-  const cache_shape shape = in.cache.shape();
-  if (const status s = check(shape); !s.ok()) return s;
-  if (const status s = check(in.cache.keys(), "keys"); !s.ok()) return s;
-  if constexpr (cache_with_values<decltype(in.cache)>)
-    if (const status s = check(in.cache.values(), "values"); !s.ok()) return s;
+  if (const status s = check_entries(in.cache); !s.ok()) return s;
   if (on.longest < 1 || on.longest > most_slots)
     return {status_code::bad_shape, "longest", "kvevict::gpu::longest must say how many slots a row can have"};
   if (group_size(in) < 1)
     return {status_code::bad_shape, "query_heads", "query_heads must be a positive multiple of kv_heads"};
   status result{};
   score::each_source(policy.scorer(), [&](const auto& source) {
-    if constexpr (attention_sources < std::remove_cvref_t < decltype(source) >>> 0) result = check_queries(source, in);
+    if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>) result = check_queries(source, in);
   });
   if constexpr (Inputs::template has<input_kind::log_sum_exp>)
     if (in.template get<input_kind::log_sum_exp>().data == nullptr)
@@ -70,26 +66,6 @@ template <class Policy, class Inputs>
     if (in.template get<input_kind::value_norms>().data == nullptr)
       result = {status_code::bad_pointer, "value_norms", "the value norms are null"};
   return result;
-}
-
-/// Bytes of one slot: key and value.
-template <class Cache>
-[[nodiscard]] offset_t bytes_of_entry(const Cache& cache) {
-  const auto bytes = [](const auto& e) {
-    return static_cast<offset_t>(sizeof(element_of<std::remove_cvref_t<decltype(e)>>)) * e.dims();
-  };
-  if constexpr (cache_with_values<Cache>)
-    return bytes(cache.keys()) + bytes(cache.values());
-  else
-    return bytes(cache.keys());
-}
-
-template <class Inputs>
-[[nodiscard]] budget_pool_view pools_on_device(const Inputs& in) {
-  if constexpr (Inputs::template has<input_kind::budget_pools>)
-    return in.template get<input_kind::budget_pools>();
-  else
-    return {};
 }
 
 }  // namespace detail
@@ -112,8 +88,7 @@ template <eviction_policy Policy, class Inputs>
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (out.rows != in.cache.shape().rows())
     return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
-  const offset_t needed = workspace_bytes(on, policy, in);
-  if (const status s = detail::check_device_workspace(memory, needed); !s.ok()) return s;
+  if (const status s = detail::check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
   carver place(memory.data);
   const auto m = detail::device_memory::take(place, policy, in, on.longest);
   return detail::launch_scorer(on, policy, detail::bounded(in, on.longest), out, m.score, true);
@@ -126,10 +101,10 @@ template <eviction_policy Policy, class Inputs>
   if (const status s = detail::check_on_device(on, policy, in); !s.ok()) return s;
   const cache_shape shape = in.cache.shape();
   const auto rows = static_cast<index_t>(shape.rows());
-  const budget_pool_view pools = detail::pools_on_device(in);
-  if (const status s = detail::check_device_selection(rows, pools, out); !s.ok()) return s;
-  const offset_t needed = workspace_bytes(on, policy, in);
-  if (const status s = detail::check_device_workspace(memory, needed); !s.ok()) return s;
+  const budget_pool_view pools = detail::pools_of(in);
+  if (const status s = detail::check_pool_count(pools, rows); !s.ok()) return s;
+  if (const status s = detail::check_selection(out, rows, 0); !s.ok()) return s;
+  if (const status s = detail::check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
   carver place(memory.data);
   const auto m = detail::device_memory::take(place, policy, in, on.longest);
   const auto seen = detail::bounded(in, on.longest);
@@ -141,7 +116,7 @@ template <eviction_policy Policy, class Inputs>
     return s;
   constexpr bool joint = decltype(policy.rule())::joint;  // then also rows that their own budget covers compete
   if (const status s = detail::launch_scorer(on, policy, seen, scores, m.score, joint); !s.ok()) return s;
-  const row_scores scored{shape, {m.scores, m.score.offsets, rows}, pools, detail::bytes_of_entry(in.cache)};
+  const row_scores scored{shape, {m.scores, m.score.offsets, rows}, pools, detail::entry_bytes(in.cache)};
   return detail::launch_select(on, policy, scored, out, m.share);
 }
 

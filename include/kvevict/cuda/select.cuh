@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstdint>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/budget/share.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
@@ -64,34 +63,11 @@ template <class Policy>
     const bool own = in.pools.pool_of_row != nullptr;
     const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
     const status s = launch<share_threads>(on, pools, share_pool_bytes, share_body<rule_type>{task, memory},
-                                            team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
+                                           team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
     if (!s.ok()) return s;
     task.budgets = memory.budgets;
   }
   return launch<select_threads>(on, rows, select_row_bytes, select_body<rule_type>{task});
-}
-
-/// What the host can know of a selection on the device and of who shares budgets.
-[[nodiscard]] inline status check_device_selection(offset_t rows, const budget_pool_view& pools, const selection& out) {
-  if (pools.pool_of_row != nullptr && (pools.pools < 1 || pools.pools > rows))
-    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
-  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
-  if (out.offsets.size() != rows + 1)
-    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
-  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
-  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
-    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
-  return {};
-}
-
-[[nodiscard]] inline status check_device_workspace(const workspace& memory, offset_t needed) {
-  if (memory.size() < needed)
-    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
-  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
-    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
-  if (needed > 0 && memory.data == nullptr)
-    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
-  return {};
 }
 
 }  // namespace detail
@@ -115,8 +91,9 @@ template <eviction_policy Policy>
   if (in.scores.data == nullptr || in.scores.offsets == nullptr)
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (in.scores.rows != rows) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
-  if (const status s = detail::check_device_selection(rows, in.pools, out); !s.ok()) return s;
-  if (const status s = detail::check_device_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
+  if (const status s = detail::check_pool_count(in.pools, rows); !s.ok()) return s;
+  if (const status s = detail::check_selection(out, rows, 0); !s.ok()) return s;
+  if (const status s = detail::check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
   detail::share_memory shared{};
   if constexpr (decltype(policy.rule())::joint) {
     carver place(memory.data);

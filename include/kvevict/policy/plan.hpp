@@ -15,6 +15,8 @@ struct row_plan {
 
   /// Slots that the row keeps if it shares with no other.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t alone() const { return least(nominal, length); }
+  /// Slots that may be evicted.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t room() const { return length - kept.count(); }
   /// Whether the budget is one that can be met.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool possible() const {
     return whole || (nominal >= 1 && nominal >= kept.count());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/core/ragged.hpp>
+#include <kvevict/core/status.hpp>
 #include <kvevict/core/types.hpp>
 
 namespace kvevict {
@@ -42,5 +43,22 @@ struct selection {
     return {slots.data + offsets[row], offsets[row + 1] - offsets[row]};
   }
 };
+
+namespace detail {
+
+/// A selection that has room for `rows` rows and, in all, `slots` slots.
+[[nodiscard]] inline status check_selection(const selection& out, offset_t rows, offset_t slots) {
+  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
+  if (out.offsets.size() != rows + 1)
+    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
+  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
+  if (out.slots.size() < slots)
+    return {status_code::small_output, "slots", "the selection has less room than selection_capacity", slots};
+  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
+    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
+  return {};
+}
+
+}  // namespace detail
 
 }  // namespace kvevict

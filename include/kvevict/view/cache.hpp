@@ -84,4 +84,18 @@ key_cache(cache_shape, const index_t*, Keys) -> key_cache<Keys>;
 template <class Keys>
 key_cache(cache_shape, index_t*, Keys) -> key_cache<Keys>;
 
+namespace detail {
+
+/// Bytes of one slot: key and value.
+template <class Cache>
+[[nodiscard]] offset_t entry_bytes(const Cache& cache) {
+  const auto bytes = [](const auto& e) { return static_cast<offset_t>(sizeof(*e.at({}, 0, 0))) * e.dims(); };
+  if constexpr (cache_with_values<Cache>)
+    return bytes(cache.keys()) + bytes(cache.values());
+  else
+    return bytes(cache.keys());
+}
+
+}  // namespace detail
+
 }  // namespace kvevict

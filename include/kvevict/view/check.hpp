@@ -60,14 +60,24 @@ template <entry_source Entries>
     return true;
 }
 
+namespace detail {
+
+/// A cache with extents and memory; all that can be said without its lengths, which may lie on a device.
+template <cache_view Cache>
+[[nodiscard]] constexpr status check_entries(const Cache& cache) {
+  if (const status s = check(cache.shape()); !s.ok()) return s;
+  if (const status s = check(cache.keys(), "keys"); !s.ok()) return s;
+  if constexpr (cache_with_values<Cache>) return check(cache.values(), "values");
+  return {};
+}
+
+}  // namespace detail
+
 /// A cache whose every row can be read.
 template <cache_view Cache>
 [[nodiscard]] constexpr status check(const Cache& cache) {
+  if (const status s = detail::check_entries(cache); !s.ok()) return s;
   const cache_shape shape = cache.shape();
-  if (const status s = check(shape); !s.ok()) return s;
-  if (const status s = check(cache.keys(), "keys"); !s.ok()) return s;
-  if constexpr (cache_with_values<Cache>)
-    if (const status s = check(cache.values(), "values"); !s.ok()) return s;
   for (index_t r = 0; r < shape.rows(); ++r) {
     const row_id row = shape.row(r);
     const index_t length = cache.length(row);

@@ -233,4 +233,23 @@ template <class Inputs>
   return length;
 }
 
+namespace detail {
+
+/// Who shares a budget; empty where the caller leaves it to the kv_heads of a layer.
+template <class Inputs>
+[[nodiscard]] budget_pool_view pools_of(const Inputs& in) {
+  if constexpr (Inputs::template has<input_kind::budget_pools>)
+    return in.template get<input_kind::budget_pools>();
+  else
+    return {};
+}
+
+/// Pools of the caller's own that rows can be dealt to.
+[[nodiscard]] constexpr status check_pool_count(const budget_pool_view& pools, offset_t rows) {
+  if (pools.pool_of_row == nullptr || (pools.pools >= 1 && pools.pools <= rows)) return {};
+  return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
+}
+
+}  // namespace detail
+
 }  // namespace kvevict

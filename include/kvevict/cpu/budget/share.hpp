@@ -9,18 +9,9 @@
 /// Shares joint budgets, pool by pool.
 namespace kvevict::detail {
 
-template <class Inputs>
-[[nodiscard]] budget_pool_view pools_of(const Inputs& in) {
-  if constexpr (Inputs::template has<input_kind::budget_pools>)
-    return in.template get<input_kind::budget_pools>();
-  else
-    return {};
-}
-
 [[nodiscard]] inline status check_pools(const cache_shape& shape, const budget_pool_view& pools) {
   if (pools.pool_of_row == nullptr) return {};
-  if (pools.pools < 1 || pools.pools > shape.rows())
-    return {status_code::bad_shape, "budget_pools", "there must be at least one pool and at most one per row"};
+  if (const status s = check_pool_count(pools, shape.rows()); !s.ok()) return s;
   for (index_t r = 0; r < shape.rows(); ++r)
     if (pools.pool_of_row[r] < 0 || pools.pool_of_row[r] >= pools.pools)
       return {status_code::bad_shape, "budget_pools", "a row's pool must be from 0 to pools - 1"};

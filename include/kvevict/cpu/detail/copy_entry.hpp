@@ -45,11 +45,4 @@ void move_row(const From& from, const To& to, const row_id& row, const span<cons
   (retain_side(sides, row, retained), ...);
 }
 
-template <class... Sides>
-[[nodiscard]] status check_sides(const Sides&... sides) {
-  status result{};
-  static_cast<void>(((result = sides.check(), result.ok()) && ...));
-  return result;
-}
-
 }  // namespace kvevict::detail

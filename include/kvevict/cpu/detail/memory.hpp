@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstdint>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cpu/budget/across_ranks.hpp>
 #include <kvevict/cpu/budget/share.hpp>
@@ -97,28 +96,6 @@ struct evict_memory {
 
 [[nodiscard]] inline offset_t slots_of(const ragged<const float>& scores) {
   return scores.offsets == nullptr || scores.rows < 1 ? 0 : scores.offsets[scores.rows] - scores.offsets[0];
-}
-
-[[nodiscard]] inline status check_workspace(const workspace& memory, offset_t needed) {
-  if (memory.size() < needed)
-    return {status_code::small_workspace, "workspace", "the workspace is too small; see workspace_bytes", needed};
-  if (needed > 0 && memory.data == nullptr)
-    return {status_code::bad_pointer, "workspace", "the workspace is null", needed};
-  if (reinterpret_cast<std::uintptr_t>(memory.data) % workspace_alignment != 0)
-    return {status_code::small_workspace, "workspace", "the workspace must start at a multiple of 64 bytes", needed};
-  return {};
-}
-
-[[nodiscard]] inline status check_selection(const selection& out, offset_t rows, offset_t slots) {
-  if (out.offsets.data == nullptr) return {status_code::bad_pointer, "offsets", "the selection's offsets are null"};
-  if (out.offsets.size() != rows + 1)
-    return {status_code::small_output, "offsets", "the selection needs rows + 1 offsets", rows + 1};
-  if (out.slots.data == nullptr) return {status_code::bad_pointer, "slots", "the selection's slots are null"};
-  if (out.slots.size() < slots)
-    return {status_code::small_output, "slots", "the selection has less room than selection_capacity", slots};
-  if (!out.receipts.empty() && (out.receipts.data == nullptr || out.receipts.size() != rows))
-    return {status_code::small_output, "receipts", "the selection needs one receipt per row, or none", rows};
-  return {};
 }
 
 }  // namespace kvevict::detail

@@ -4,20 +4,9 @@
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/select/order.hpp>
 #include <kvevict/select/selection.hpp>
-#include <kvevict/view/cache.hpp>
 #include <limits>
 
 namespace kvevict::detail {
-
-/// Bytes of one slot: key and value.
-template <class Cache>
-[[nodiscard]] offset_t entry_bytes(const Cache& cache) {
-  const auto bytes = [](const auto& e) { return static_cast<offset_t>(sizeof(*e.at({}, 0, 0))) * e.dims(); };
-  if constexpr (cache_with_values<Cache>)
-    return bytes(cache.keys()) + bytes(cache.values());
-  else
-    return bytes(cache.keys());
-}
 
 /// Reads the scores of the row once more; only where the caller asks for receipts.
 template <class Executor, class Scores, class Plan>

@@ -15,6 +15,7 @@ struct share_memory {
   index_t* budgets;     ///< [rows], the result
   index_t* reached;     ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
   index_t* members;     ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
+  index_t* floors;      ///< [rows]: least evictable slots that stay
   index_t* share;       ///< [rows]
   offset_t* remainder;  ///< [rows]
 
@@ -23,6 +24,7 @@ struct share_memory {
     m.budgets = from.take<index_t>(rows);
     m.reached = from.take<index_t>(reached_count(rows));
     m.members = from.take<index_t>(rows);
+    m.floors = from.take<index_t>(rows);
     m.share = from.take<index_t>(rows);
     m.remainder = from.take<offset_t>(rows);
     return m;
@@ -88,17 +90,18 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
   const auto at = [&](int round, index_t i, index_t bin) {
     return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
   };
-  const auto floor_of_row = [&](const row_plan& p) {
-    return floor_of(task.rule, p.nominal, p.kept.count(), p.length - p.kept.count());
-  };
+  // What a row brings into the pool; one whose budget is impossible is kept whole.
+  const auto free_of = [](const row_plan& p) { return p.possible() ? p.nominal - p.kept.count() : p.room(); };
+  index_t* const floors = memory.floors + first;
 
   auto free_budget = b.template make_local<offset_t>(), room = free_budget, before = free_budget;
   b.each([&](int t) {
     free_budget[t] = room[t] = 0;
     KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
       const row_plan p = task.plan(pool.row(i));
-      free_budget[t] += p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
-      room[t] += p.length - p.kept.count();
+      free_budget[t] += free_of(p);
+      room[t] += p.room();
+      if (b.team_rank() == 0) floors[i] = floor_of(task.rule, p.nominal, p.kept.count(), p.room());
     }
   });
   const offset_t wanted = exclusive_sums<offset_t>(b, free_budget, before, sums);
@@ -110,8 +113,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     const digit d = digit::of(round);
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
       const row_plan p = task.plan(pool.row(i));
-      count_digit(b, task.scores + task.score_offsets[pool.row(i)] + p.kept.sinks, p.length - p.kept.count(), d, prefix,
-                  m);
+      count_digit(b, task.scores + task.score_offsets[pool.row(i)] + p.kept.sinks, p.room(), d, prefix, m);
       auto above = b.template make_local<index_t>();
       sum_above(b, m, above);
       b.each([&](int t) {
@@ -130,7 +132,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
       const auto stay = [&](index_t at_bin) {
         offset_t sum = 0;
         KVEVICT_ROLLED for (index_t i = 0; i < count; ++i) sum +=
-            greatest(floor_of_row(task.plan(pool.row(i))), reached.load(t, at(round, i, at_bin)));
+            greatest(floors[i], reached.load(t, at(round, i, at_bin)));
         return sum;
       };
       // Bins of the last round that no digit has are empty; the highest that a digit can have counts as the top.
@@ -157,9 +159,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     const auto counts = [&](index_t i) {
       const row_plan p = task.plan(pool.row(i));
       const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
-      const index_t free_of_row = p.possible() ? p.nominal - p.kept.count() : p.length - p.kept.count();
-      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floor_of_row(p), free_of_row,
-                         p.length - p.kept.count()};
+      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], free_of(p), p.room()};
     };
     index_t* const share = memory.share + first;
     for (index_t i = 0; i < count; ++i) share[i] = 0;

@@ -2,14 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <kvevict/compact/moves.hpp>
+#include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/block.hpp>
 #include <kvevict/view/cache.hpp>
-#include <kvevict/view/flat.hpp>
-#include <kvevict/view/paged.hpp>
-#include <kvevict/view/reordered.hpp>
-#include <kvevict/view/strided.hpp>
 #include <type_traits>
 
 /// What compaction on the device moves: keys, values and side arrays are entries alike, and entries go in pieces.
@@ -32,38 +28,6 @@ template <class Piece>
 struct handful {
   Piece of[pieces_held];
 };
-
-/// Whether every entry starts at a multiple of n elements from the base pointer, as far as the host can tell.
-template <class Layout>
-[[nodiscard]] constexpr bool at_multiples(const Layout&, offset_t n) {
-  return n == 1;
-}
-[[nodiscard]] constexpr bool at_multiples(const strided& l, offset_t n) {
-  return l.layer % n == 0 && l.seq % n == 0 && l.head % n == 0 && l.slot % n == 0;
-}
-[[nodiscard]] constexpr bool at_multiples(const flat& l, offset_t n) { return l.dims % n == 0; }
-[[nodiscard]] constexpr bool at_multiples(const paged& l, offset_t n) {
-  return l.block % n == 0 && l.layer % n == 0 && l.head % n == 0 && l.slot % n == 0;
-}
-template <class Base>
-[[nodiscard]] constexpr bool at_multiples(const reordered<Base>& l, offset_t n) {
-  return at_multiples(l.base, n);
-}
-
-/// Whether entries can be moved n elements at a time.
-template <class Entries>
-[[nodiscard]] bool in_pieces_of(const Entries& entries, offset_t n) {
-  if constexpr (requires {
-                  entries.layout;
-                  entries.data;
-                }) {
-    const auto bytes = static_cast<std::uintptr_t>(n) * sizeof(*entries.data);
-    return entries.dims() % n == 0 && at_multiples(entries.layout, n) &&
-           reinterpret_cast<std::uintptr_t>(entries.data) % bytes == 0;
-  } else {
-    return n == 1;
-  }
-}
 
 /// A side array as entries of one dim.
 template <class T>
@@ -241,31 +205,28 @@ struct in_hand {
 
   /// Reads one piece of `at_once()` entries from `start` on; threads that share an entry have its pieces from `first`.
   KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
-    b.each([&](int t) {
-      const index_t p = first + (t & (m.lanes() - 1));
-      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
-        const offset_t k = entry(t, start, i);
-        if (k < count && p < last_piece)
-          held[t].of[i] = b.template load<Piece>(t, m.from.at(row, sources[k], p * m.piece_dims));
-      }
+    each_piece(start, first, [&](int t, int i, offset_t k, index_t dim) {
+      held[t].of[i] = b.template load<Piece>(t, m.from.at(row, sources[k], dim));
     });
   }
   /// Writes what was read.
   KVEVICT_HOST_DEVICE void write(offset_t start, index_t first) {
-    b.each([&](int t) {
-      const index_t p = first + (t & (m.lanes() - 1));
-      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
-        const offset_t k = entry(t, start, i);
-        if (k < count && p < last_piece)
-          b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], p * m.piece_dims),
-                  held[t].of[i]);
-      }
+    each_piece(start, first, [&](int t, int i, offset_t k, index_t dim) {
+      b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], dim), held[t].of[i]);
     });
   }
 
  private:
-  [[nodiscard]] KVEVICT_HOST_DEVICE offset_t entry(int t, offset_t start, int i) const {
-    return start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
+  /// f(thread, which of its pieces, entry, first dim) for all pieces that there are.
+  template <class F>
+  KVEVICT_HOST_DEVICE void each_piece(offset_t start, index_t first, const F& f) {
+    b.each([&](int t) {
+      const index_t p = first + (t & (m.lanes() - 1));
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+        const offset_t k = start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
+        if (k < count && p < last_piece) f(t, i, k, p * m.piece_dims);
+      }
+    });
   }
 };
 template <class Piece, class Block, class Moved>

@@ -3,6 +3,7 @@
 
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/view/inputs.hpp>
 #include <kvevict/view/reordered.hpp>
 
 /// Which survivor goes into which hole, a block per row; `gather_rows` then moves them. One source for the device and
@@ -47,15 +48,8 @@ inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
 
 /// Whether the ascending `slots` have this one.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool among(const index_t* slots, index_t count, index_t slot) {
-  index_t low = 0, high = count;
-  while (low < high) {
-    const index_t middle = low + (high - low) / 2;
-    if (slots[middle] < slot)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low < count && slots[low] == slot;
+  const index_t i = row_positions{slots, 1}.before(slot, count);
+  return i < count && slots[i] == slot;
 }
 
 /// The kernel: with m retained tokens, the evicted tokens that lie below m are the holes and the retained ones that lie

@@ -8,7 +8,7 @@
 /// Attention that slots received (score/attention.hpp), per query_head, from keys and queries:
 ///
 ///     attention_sums      where no log-sum-exp is given: every block's part of the softmax's sums
-///     attention_join      the parts of a row become one; for windows so long that every tile asks for them again
+///     attention_join      the parts of a row become one; where many blocks share it, each would join them again
 ///     attention_columns   the products once more, and from them the columns
 ///
 /// All on a grid of rows * blocks_per_row blocks; the blocks of a row take its tiles of slots by turns, as many slots

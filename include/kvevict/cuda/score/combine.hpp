@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/amount.hpp>
 #include <kvevict/cuda/score/kernel.hpp>
 #include <kvevict/score/combine.hpp>
 
 /// Combinations and normalisations: of the same scores bit for bit what the CPU gives, except `share_of_sum`, whose sum
 /// is one of doubles in a fixed order, rounded once.
 namespace kvevict::detail {
-
-/// a * b, rounded: left to itself the compiler fuses it with the sum behind it.
-[[nodiscard]] KVEVICT_HOST_DEVICE inline float rounded_float_product(float a, float b) {
-#if defined(__CUDA_ARCH__)
-  return __fmul_rn(a, b);
-#else
-  volatile float rounded = a * b;
-  return rounded;
-#endif
-}
 
 /// Runs both sources of a combination, the second into scratch.
 template <class Combination>
@@ -40,7 +31,7 @@ struct row_combination {
     p.each(p.row.length, [&](int t, index_t j) {
       const float x = a.load(t, j), y = b.load(t, j);
       if constexpr (requires { s.weight_a; })
-        a.store(t, j, rounded_float_product(s.weight_a, x) + rounded_float_product(s.weight_b, y));
+        a.store(t, j, rounded_product(s.weight_a, x) + rounded_product(s.weight_b, y));
       else
         a.store(t, j, x * y);
     });

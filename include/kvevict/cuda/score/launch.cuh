@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstdint>
+#include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
 #include <kvevict/cuda/score/attention.hpp>
 #include <kvevict/cuda/score/score.hpp>
@@ -14,9 +14,7 @@ inline constexpr int attention_threads = 256, program_threads = 256, mean_thread
 
 /// Sources of a scorer that are attention; one of them has its columns computed before the programs of the rows.
 template <class S>
-inline constexpr int attention_sources = 0;
-template <class Gain, class Weight>
-inline constexpr int attention_sources<score::attention<Gain, Weight>> = 1;
+inline constexpr int attention_sources = reads_columns<S> ? 1 : 0;
 template <class Source, class Stage>
 inline constexpr int attention_sources<score::pipe<Source, Stage>> = attention_sources<Source>;
 template <class A, class B>
@@ -33,27 +31,6 @@ template <input_kind Kind, class Inputs>
     return not_given{};
 }
 
-/// Whether all entries start at a multiple of 16 bytes, as far as the layout's members say.
-template <class Entries>
-[[nodiscard]] bool entries_are_aligned(const Entries& e) {
-  constexpr offset_t step = 16 / static_cast<offset_t>(sizeof(element_of<Entries>));
-  if (!dense_dims(e)) return false;
-  if constexpr (requires { e.data; }) {
-    if (reinterpret_cast<std::uintptr_t>(e.data) % 16 != 0) return false;
-    const auto& l = e.layout;
-    if constexpr (requires { l.layer + l.seq + l.head + l.slot; })
-      return l.layer % step == 0 && l.seq % step == 0 && l.head % step == 0 && l.slot % step == 0;
-    else if constexpr (requires { l.block + l.layer + l.head + l.slot; })
-      return l.block % step == 0 && l.layer % step == 0 && l.head % step == 0 && l.slot % step == 0;
-    else if constexpr (requires {
-                         l.offsets;
-                         l.dims;
-                       })
-      return l.dims % step == 0;
-  }
-  return false;
-}
-
 /// How the blocks of attention divide a row: as many as fill a large device twice, but none without a tile.
 [[nodiscard]] constexpr index_t attention_blocks_per_row(offset_t rows, index_t longest) {
   const offset_t tiles = (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads;
@@ -65,8 +42,7 @@ struct score_memory {
   offset_t* offsets = nullptr;  ///< [rows + 1]
   float* columns = nullptr;     ///< [rows][group_size][longest], where a scorer reads attention
   softmax_parts parts{};
-  std::byte* scratch = nullptr;
-  offset_t scratch_bytes = 0;  ///< of a row
+  std::byte* scratch = nullptr;  ///< of the programs of all rows
 };
 
 /// The most query rows that a row of the cache can have, as far as the host knows.
@@ -87,10 +63,10 @@ template <class Scorer, class Inputs>
   const program_extent extent = extent_on_device(in, longest);
   score_memory m{};
   m.offsets = from.take<offset_t>(rows + 1);
-  if constexpr (attention_sources < Scorer >> 0) {
+  if constexpr (attention_sources<Scorer> != 0) {
     m.columns = from.take<float>(rows * extent.group_size * longest);
     score::each_source(scorer, [&](const auto& source) {
-      if constexpr (attention_sources < std::remove_cvref_t < decltype(source) >>> 0) {
+      if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>) {
         using gain = typename std::remove_cvref_t<decltype(source)>::gain_type;
         if constexpr (!(gain::plain && Inputs::template has<input_kind::log_sum_exp>))
           m.parts = softmax_parts::take(
@@ -99,8 +75,7 @@ template <class Scorer, class Inputs>
       }
     });
   }
-  m.scratch_bytes = program_scratch_bytes(scorer, extent);
-  m.scratch = from.take<std::byte>(rows * m.scratch_bytes);
+  m.scratch = from.take<std::byte>(rows * program_scratch_bytes(scorer, extent));
   return m;
 }
 
@@ -174,8 +149,8 @@ template <class Element, class Task>
 [[nodiscard]] status launch_products(const gpu& on, const Task& task) {
   if constexpr (sizeof(Element) == 2 && plain_elements<std::remove_cvref_t<decltype(task.cache.keys())>, Element> &&
                 plain_elements<std::remove_cvref_t<decltype(task.queries.entries)>, Element>)
-    if (entries_are_aligned(task.cache.keys()) &&
-        (!dense_dims(task.queries.entries) || entries_are_aligned(task.queries.entries)))
+    if (dense_dims(task.cache.keys()) && in_pieces_of(task.cache.keys(), 8) &&
+        (!dense_dims(task.queries.entries) || in_pieces_of(task.queries.entries, 8)))
       switch (task.cache.keys().dims()) {
         case 64:
           return launch_attention<mma_products<Element, 64>>(on, task);
@@ -212,7 +187,7 @@ template <class Policy, class Source, class Inputs>
   return launch_products<element_of<std::remove_cvref_t<decltype(in.cache.keys())>>>(on, task);
 }
 
-/// Scores of all rows into out, whose offsets are laid out here where `m.offsets` are its own.
+/// Scores of all rows into out, whose offsets have been laid out.
 template <class Policy, class Inputs>
 [[nodiscard]] status launch_scorer(const gpu& on, const Policy& policy, const Inputs& in, const ragged<float>& out,
                                    const score_memory& m, bool whole_rows) {
@@ -224,15 +199,12 @@ template <class Policy, class Inputs>
   extent.columns = m.columns;
   status result{};
   score::each_source(scorer, [&](const auto& source) {
-    if constexpr (attention_sources < std::remove_cvref_t < decltype(source) >>> 0)
+    if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>)
       result = launch_columns(on, policy, source, in, m);
   });
   if (!result.ok()) return result;
-  score_task<scorer_type, decltype(policy.rule()), Inputs> task{
-      .scorer = scorer, .rule = policy.rule(), .protection = policy.protection(), .in = in, .out = out};
-  task.extent = extent;
+  auto task = score_task_of(policy, in, out, extent);
   task.scratch = m.scratch;
-  task.scratch_bytes = m.scratch_bytes;
   task.whole_rows = whole_rows;
   result = launch<program_threads>(on, shape.rows(), program_memory_bytes, program_body<decltype(task)>{task});
   if constexpr (score::layer_wide<scorer_type>)
