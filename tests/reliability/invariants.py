@@ -189,9 +189,9 @@ bug("Positions follow the retained slots", "those of the first row", "cpu/decode
 bug("A new slot starts with its own row's weight", "the last one is not cleared", "cpu/decode/observe.hpp",
     "for (index_t j = row.length - added; j < row.length; ++j) head[j] = 0.0F;",
     "for (index_t j = row.length - added; j < row.length - 1; ++j) head[j] = 0.0F;", "decode")
-bug("The remembered rows come in the order of their tokens", "the order of the ring", "cpu/decode/parts.hpp",
-    "(h.seen - count(h) + slot) % h.window", "slot % h.window", "decode")
-bug("A share of the budget refers to the prompt", "to what is cached", "cpu/decode/parts.hpp",
+bug("The remembered rows come in the order of their tokens", "the order of the ring", "decode/parts.hpp",
+    "(seen - least(h.window, seen) + slot) % h.window", "slot % h.window", "decode")
+bug("A share of the budget refers to the prompt", "to what is cached", "decode/parts.hpp",
     "return prompt > 0 ? prompt : length;", "return prompt > length ? prompt : length;", "decode")
 bug("A state that was cut short is refused", "its size is not compared", "decode/state.hpp",
     "if (bytes_.size() < needed) return", "if (bytes_.size() < 0) return", "decode")

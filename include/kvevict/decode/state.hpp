@@ -84,7 +84,7 @@ template <class Scorer>
 
 /// The front of a state, and where its parts lie.
 struct state_header {
-  static constexpr std::uint64_t expected = 0x6b76657669637401u;  // "kvevict", format 1
+  static constexpr std::uint64_t expected = 0x6b76657669637402u;  // "kvevict", format 2
   std::uint64_t magic;
   index_t layers, kv_heads, capacity, group_size, head_dim, prompt_length, sequence, window, sums, feed;
   index_t seen;
@@ -109,22 +109,29 @@ static_assert(std::has_unique_object_representations_v<state_header>);
 struct state_parts {
   state_header* header = nullptr;
   index_t* lengths = nullptr;    ///< [rows]
+  index_t* seen = nullptr;       ///< [rows], the header's number: rows that run side by side have one each
   index_t* positions = nullptr;  ///< [rows][capacity]
   float* sums = nullptr;         ///< [rows][group_size][capacity]
   float* recent = nullptr;       ///< queries [window][layers][query_heads][head_dim], or
                                  ///< attention [window][layers][query_heads][capacity]
 
-  static constexpr state_parts take(carver& from, const state_header& h) {
+  KVEVICT_HOST_DEVICE static constexpr state_parts take(carver& from, const state_header& h) {
     const offset_t rows = static_cast<offset_t>(h.layers) * h.kv_heads;
     state_parts p{};
     p.header = from.take<state_header>(1);
     p.lengths = from.take<index_t>(rows);
+    p.seen = from.take<index_t>(rows);
     p.positions = from.take<index_t>(rows * h.capacity);
     p.sums = from.take<float>(h.sums * rows * h.group_size * h.capacity);
     p.recent = from.take<float>(h.window * rows * h.group_size * entry_of(h));
     return p;
   }
-  [[nodiscard]] static constexpr offset_t entry_of(const state_header& h) {
+  /// Makes it the state of a sequence that has seen nothing.
+  KVEVICT_HOST_DEVICE constexpr void clear(const state_header& h) const {
+    *header = h;
+    for (offset_t r = 0; r < static_cast<offset_t>(h.layers) * h.kv_heads; ++r) lengths[r] = seen[r] = 0;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t entry_of(const state_header& h) {
     return h.feed == static_cast<index_t>(row_feed::attention) ? h.capacity : h.head_dim;
   }
 };
@@ -191,15 +198,15 @@ class decode_state {
   }
 
   [[nodiscard]] const workspace& bytes() const { return bytes_; }
-  [[nodiscard]] const detail::state_header& header() const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE const detail::state_header& header() const {
     return *reinterpret_cast<const detail::state_header*>(bytes_.data);
   }
-  [[nodiscard]] detail::state_parts parts() const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE detail::state_parts parts() const {
     carver from(bytes_.data);
     return detail::state_parts::take(from, header());
   }
   /// Number of a row inside the state: layer * kv_heads + kv_head.
-  [[nodiscard]] offset_t index(const row_id& row) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE offset_t index(const row_id& row) const {
     return static_cast<offset_t>(row.layer) * header().kv_heads + row.kv_head;
   }
 
@@ -213,6 +220,7 @@ decode_state(workspace)->decode_state<>;
 /// one `decode_state`, or a container of them.
 template <row_feed Feed>
 struct decode_states : span<const decode_state<Feed>> {
+  static constexpr row_feed feed = Feed;
   using span<const decode_state<Feed>>::span;
 };
 
@@ -237,12 +245,13 @@ template <row_feed Feed = row_feed::queries, eviction_policy Policy>
   return detail::state_bytes(detail::header_of<Feed>(policy, extent));
 }
 
-/// Makes the bytes the state of a sequence that has seen nothing. Later calls need the same policy and extents; its
-/// budget may change.
-template <row_feed Feed, eviction_policy Policy>
-status start(const Policy& policy, const sequence_extent& e, const decode_state<Feed>& state) {
+namespace detail {
+
+/// What `start` asks of a policy, the extents and the state's bytes, whose contents it does not read.
+template <row_feed Feed, class Policy>
+[[nodiscard]] status check_start(const Policy& policy, const sequence_extent& e, const decode_state<Feed>& state) {
   if (const status s = check(policy); !s.ok()) return s;
-  const detail::row_memory m = detail::memory_of(policy.scorer());
+  const row_memory m = memory_of(policy.scorer());
   if (e.shape.layers < 1) return {status_code::bad_shape, "layers", "layers must be at least 1"};
   if (e.shape.kv_heads < 1) return {status_code::bad_shape, "kv_heads", "kv_heads must be at least 1"};
   if (e.capacity < 1) return {status_code::bad_shape, "capacity", "the capacity must be at least one slot"};
@@ -253,7 +262,7 @@ status start(const Policy& policy, const sequence_extent& e, const decode_state<
     return {status_code::bad_shape, "head_dim", "head_dim must be at least 1"};
   if (m.sums > 1)
     return {status_code::bad_option, "policy", "a state can accumulate all rows for one source of a scorer only"};
-  if (!detail::header_of<Feed>(policy, e).countable())
+  if (!header_of<Feed>(policy, e).countable())
     return {status_code::bad_shape, "extent", "the state of such a sequence has more bytes than can be counted"};
   if (state.bytes().data == nullptr) return {status_code::bad_pointer, "state", "the state is null"};
   const offset_t needed = state_bytes<Feed>(policy, e);
@@ -261,11 +270,19 @@ status start(const Policy& policy, const sequence_extent& e, const decode_state<
     return {status_code::small_output, "state", "the state is too small; see state_bytes", needed};
   if (reinterpret_cast<std::uintptr_t>(state.bytes().data) % workspace_alignment != 0)
     return {status_code::small_output, "state", "a state must start at a multiple of 64 bytes", needed};
+  return {};
+}
+
+}  // namespace detail
+
+/// Makes the bytes the state of a sequence that has seen nothing. Later calls need the same policy and extents; its
+/// budget may change.
+template <row_feed Feed, eviction_policy Policy>
+status start(const Policy& policy, const sequence_extent& e, const decode_state<Feed>& state) {
+  if (const status s = detail::check_start(policy, e, state); !s.ok()) return s;
   const detail::state_header header = detail::header_of<Feed>(policy, e);
   carver from(state.bytes().data);
-  const detail::state_parts parts = detail::state_parts::take(from, header);
-  *parts.header = header;
-  for (offset_t r = 0; r < static_cast<offset_t>(e.shape.layers) * e.shape.kv_heads; ++r) parts.lengths[r] = 0;
+  detail::state_parts::take(from, header).clear(header);
   return {};
 }
 

@@ -7,15 +7,6 @@
 namespace kvevict {
 namespace detail {
 
-/// Where the rows of a call come from.
-template <row_feed Feed, class Inputs>
-[[nodiscard]] const auto& fed_rows(const Inputs& in) {
-  if constexpr (Feed == row_feed::attention)
-    return in.template get<input_kind::attention>();
-  else
-    return in.template get<input_kind::queries>();
-}
-
 /// Rows that a source wants of `added` new ones.
 [[nodiscard]] constexpr index_t rows_wanted(index_t window, index_t added) { return least(window, added); }
 
@@ -60,7 +51,7 @@ void remember_rows(const decode_state<Feed>& state, const Inputs& in, const row_
   for (index_t k = 0; k < count; ++k)
     for (index_t q = 0; q < h.group_size; ++q) {
       head.kv_head = row.kv_head * h.group_size + q;
-      float* to = remembered_rows<Feed>::entry(p, head, (h.seen - count + k) % h.window);
+      float* to = remembered_rows<decode_states<Feed>>::entry(p, h, head, (h.seen - count + k) % h.window);
       if constexpr (Feed == row_feed::attention) {
         const index_t visible = length - (count - 1 - k);
         for (index_t j = 0; j < visible; ++j) to[j] = from.entries(head, rows - count + k, j);
@@ -122,8 +113,10 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
   for (index_t i = 0; i < shape.seqs; ++i) {
     added[i] = added_to(i);
     const detail::state_parts p = states[i].parts();
-    for (offset_t r = 0; r < static_cast<offset_t>(shape.layers) * shape.kv_heads; ++r)
+    for (offset_t r = 0; r < static_cast<offset_t>(shape.layers) * shape.kv_heads; ++r) {
       for (index_t k = 0; k < added[i]; ++k) p.positions[r * p.header->capacity + p.lengths[r]++] = p.header->seen + k;
+      p.seen[r] = p.header->seen + added[i];
+    }
     p.header->seen += added[i];
   }
   const auto with_positions = detail::observation_inputs(in, states);
