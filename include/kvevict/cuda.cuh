@@ -6,6 +6,7 @@
 
 #include <kvevict/cuda/backend.cuh>
 #include <kvevict/cuda/compact.cuh>
+#include <kvevict/cuda/decode.cuh>
 #include <kvevict/cuda/evict.cuh>
 #include <kvevict/cuda/select.cuh>
 #include <kvevict/kvevict.hpp>

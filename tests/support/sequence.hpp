@@ -148,17 +148,8 @@ class sequence {
     return out;
   }
 
-  static void check(const kvevict::status& s) {
-    if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
-  }
-
- private:
-  template <class Inputs>
-  void observe_with(const Inputs& in) {
-    scratch room(kvevict::workspace_bytes(kvevict::cpu{}, policy_, state(), in));
-    check(kvevict::observe(kvevict::cpu{}, policy_, state(), in, room.get()));
-  }
-  /// What the engine's attention gives: [query_heads of all layers][n][capacity], softmax over the cached slots.
+  /// What the engine's attention gives the last n tokens: [query_heads of all layers][n][capacity], softmax over the
+  /// cached slots.
   [[nodiscard]] std::vector<float> attention(index_t n) {
     const auto view = cache();
     const index_t rows = index_t(from_->shape.rows());
@@ -182,6 +173,16 @@ class sequence {
     return a;
   }
 
+  static void check(const kvevict::status& s) {
+    if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
+  }
+
+ private:
+  template <class Inputs>
+  void observe_with(const Inputs& in) {
+    scratch room(kvevict::workspace_bytes(kvevict::cpu{}, policy_, state(), in));
+    check(kvevict::observe(kvevict::cpu{}, policy_, state(), in, room.get()));
+  }
   const tokens* from_;
   Policy policy_;
   index_t capacity_, seen_ = 0;

@@ -220,6 +220,11 @@ class block {
     used_ += bytes;
     return {data, count, &epoch_};
   }
+  void reuse_shared() {
+    sync();
+    std::memset(shared_.data(), 0xff, shared_.size() * 8);
+    used_ = 0;
+  }
   template <class T>
   [[nodiscard]] watched<T> team(T* data) {
     const std::lock_guard guard(team_->lock);

@@ -16,10 +16,10 @@
 /// if (s.ok()) s = retained_lengths(gpu{stream}, kept, lengths);
 /// @endcode
 ///
-/// Sides are side arrays. A layout of an engine's own must be callable on the device; entries in it move element by
-/// element, because the host cannot tell where they start. The host does not read the selection: it is one that
-/// `select` wrote, ascending in every row. A row for which it has no room (its offsets exceed the room of its slots),
-/// or for which a destination has none, does not move at all.
+/// Sides are side arrays, or the states of decode (cuda/decode/side.hpp). A layout of an engine's own must be callable
+/// on the device; entries in it move element by element, because the host cannot tell where they start. The host does
+/// not read the selection: it is one that `select` wrote, ascending in every row. A row for which it has no room (its
+/// offsets exceed the room of its slots), or for which a destination has none, does not move at all.
 namespace kvevict {
 
 namespace detail {
@@ -49,12 +49,13 @@ struct in_place_body {
   }
 };
 
-template <class Cache>
+template <class Cache, class Moved>
 struct swap_body {
   swap_task<Cache> task;
+  Moved moved;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    plan_swaps(b, task);
+    plan_swaps(b, task, moved);
   }
 };
 
@@ -110,8 +111,8 @@ template <class Moved>
 /// layout to any layout, the same element types, on the device. Lengths are not read; those of `to` become
 /// `retained_lengths`. The memory that a row spans in the two caches must not overlap, which is not checked. Errors:
 /// null pointers, disagreeing shapes or dims, a selection without rows + 1 offsets, a refused launch.
-template <cache_view From, cache_view To, class... T>
-status gather(const gpu& on, const From& from, const selection& kept, const To& to, const side_array<T>&... sides) {
+template <cache_view From, cache_view To, class... Sides>
+status gather(const gpu& on, const From& from, const selection& kept, const To& to, const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
                 "kvevict: the destination needs values because the source has them");
   if (const status s = detail::check_known(from, kept); !s.ok()) return s;
@@ -129,8 +130,8 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
 /// Slides the retained entries of every row to its front, in the cache's own memory on the device (compact/moves.hpp).
 /// The lengths are not read and stay the caller's to update (`retained_lengths`). Rows must not share memory. Errors:
 /// null pointers, a bad shape, a selection without rows + 1 offsets, a refused launch.
-template <cache_view Cache, class... T>
-status compact_in_place(const gpu& on, const Cache& cache, const selection& kept, const side_array<T>&... sides) {
+template <cache_view Cache, class... Sides>
+status compact_in_place(const gpu& on, const Cache& cache, const selection& kept, const Sides&... sides) {
   static_assert(
       !requires { cache.keys().layout.order; },
       "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
@@ -155,9 +156,9 @@ status compact_in_place(const gpu& on, const Cache& cache, const selection& kept
 /// (compact/moves.hpp), the same ones as on the CPU. `kept` counts slots in token order; `cache` is the memory itself,
 /// whose lengths the device reads. Side arrays move with the entries; `order` becomes that of what is left. The lengths
 /// stay the caller's to update (`retained_lengths`). Errors: as of `compact_in_place`, a null order, a small workspace.
-template <cache_view Cache, class... T>
+template <cache_view Cache, class... Sides>
 status swap_fill(const gpu& on, const Cache& cache, const token_order& order, const selection& kept,
-                 const workspace& memory, const side_array<T>&... sides) {
+                 const workspace& memory, const Sides&... sides) {
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
   if (const status s = order.check(); !s.ok()) return s;
   if (const status s = detail::check_sides(sides...); !s.ok()) return s;
@@ -166,11 +167,13 @@ status swap_fill(const gpu& on, const Cache& cache, const token_order& order, co
   carver place(memory.data);
   const auto m = detail::swap_memory::take(place, kept.slots.size(), shape.rows());
   const detail::swap_task<Cache> plan{cache, order, detail::moves_of(kept), m};
-  if (const status s = detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes,
-                                                            detail::swap_body<Cache>{plan});
+  const auto moved = detail::moved_within(cache, 1, sides...);
+  using body = detail::swap_body<Cache, std::remove_const_t<decltype(moved)>>;
+  if (const status s =
+          detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes, body{plan, moved});
       !s.ok())
     return s;
-  return detail::launch_gather(on, shape, detail::planned(plan.kept, m), detail::moved_within(cache, 1, sides...));
+  return detail::launch_gather(on, shape, detail::planned(plan.kept, m), moved);
 }
 
 /// lengths[r] = retained slots of row r, on the device: what the engine's lengths become after a compaction. The number

@@ -14,7 +14,8 @@ namespace detail {
 /// Everything that `evict` puts into the workspace.
 struct device_memory {
   score_memory score;
-  float* scores = nullptr;  ///< [rows * longest]
+  float* scores = nullptr;            ///< [rows * longest]
+  index_t* budget_lengths = nullptr;  ///< [rows]
   share_memory share;
 
   template <class Policy, class Inputs>
@@ -23,20 +24,25 @@ struct device_memory {
     device_memory m{};
     m.score = take_score_memory(from, policy.scorer(), in, longest);
     m.scores = from.take<float>(rows * longest);
+    m.budget_lengths = from.take<index_t>(rows);
     if constexpr (decltype(policy.rule())::joint) m.share = share_memory::take(from, rows);
     return m;
   }
 };
 
-/// Queries that a source of attention can read.
+/// Rows of the inputs that a source of attention reads: what is given, or else queries.
 template <class Source, class Inputs>
-[[nodiscard]] status check_queries(const Source&, const Inputs& in) {
-  const auto& queries = in.template get<input_kind::queries>();
-  if (queries.entries.null()) return {status_code::bad_pointer, "queries", "the data of this input is null"};
-  if (queries.entries.dims() != in.cache.keys().dims())
-    return {status_code::bad_shape, "queries", "queries need as many dims as the keys"};
-  if (queries.rows.each == nullptr && queries.rows.all < 1)
-    return {status_code::bad_input, "queries", "there are fewer query rows than the observation window"};
+[[nodiscard]] status check_rows_of(const Source& source, const Inputs& in) {
+  if (sums_are_given(source, in)) return {};
+  constexpr bool given = attention_is_given<Source, Inputs>;
+  constexpr const char* name = given ? "attention" : "queries";
+  const auto& from = in.template get < given ? input_kind::attention : input_kind::queries > ();
+  if (from.entries.null()) return {status_code::bad_pointer, name, "the data of this input is null"};
+  if (given ? from.entries.dims() < 1 : from.entries.dims() != in.cache.keys().dims())
+    return {status_code::bad_shape, name,
+            given ? "attention needs as many dims as the row has slots" : "queries need as many dims as the keys"};
+  if (from.rows.each == nullptr && from.rows.all < 1)
+    return {status_code::bad_input, name, "there are fewer query rows than the observation window"};
   return {};
 }
 
@@ -44,8 +50,6 @@ template <class Source, class Inputs>
 template <class Policy, class Inputs>
 [[nodiscard]] status check_on_device(const gpu& on, const Policy& policy, const Inputs& in) {
   static_assert(!Inputs::template has<input_kind::ranks>, "kvevict: ranks share budgets on the CPU so far");
-  static_assert(!Inputs::template has<input_kind::attention>,
-                "kvevict: on the device scorers read queries, not attention that is given");
   if (const status s = check(policy); !s.ok()) return s;
   if (const status s = check_entries(in.cache); !s.ok()) return s;
   if (on.longest < 1 || on.longest > most_slots)
@@ -53,15 +57,18 @@ template <class Policy, class Inputs>
   if (group_size(in) < 1)
     return {status_code::bad_shape, "query_heads", "query_heads must be a positive multiple of kv_heads"};
   status result{};
-  score::each_source(policy.scorer(), [&](const auto& source) {
-    if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>) result = check_queries(source, in);
-  });
+  if constexpr (attention_sources<std::remove_cvref_t<decltype(policy.scorer())>> != 0)
+    result = check_rows_of(attention_of(policy.scorer()), in);
+  if constexpr (Inputs::template has<input_kind::queries> && Inputs::template has<input_kind::attention>)
+    if (in.template get<input_kind::queries>().query_heads != in.template get<input_kind::attention>().query_heads)
+      result = {status_code::bad_shape, "query_heads", "queries and attention must have the same query_heads"};
   if constexpr (Inputs::template has<input_kind::log_sum_exp>)
     if (in.template get<input_kind::log_sum_exp>().data == nullptr)
       result = {status_code::bad_pointer, "log_sum_exp", "the log-sum-exp is null"};
   if constexpr (Inputs::template has<input_kind::positions>)
-    if (in.template get<input_kind::positions>().data == nullptr)
-      result = {status_code::bad_pointer, "positions", "the positions are null"};
+    if constexpr (requires { in.template get<input_kind::positions>().data; })
+      if (in.template get<input_kind::positions>().data == nullptr)
+        result = {status_code::bad_pointer, "positions", "the positions are null"};
   if constexpr (Inputs::template has<input_kind::value_norms>)
     if (in.template get<input_kind::value_norms>().data == nullptr)
       result = {status_code::bad_pointer, "value_norms", "the value norms are null"};
@@ -94,30 +101,40 @@ template <eviction_policy Policy, class Inputs>
   return detail::launch_scorer(on, policy, detail::bounded(in, on.longest), out, m.score, true);
 }
 
+namespace detail {
+
+/// Everything that `evict` does, with the states of decode among the inputs or without.
+template <class Policy, class Inputs>
+[[nodiscard]] status evict_rows(const gpu& on, const Policy& policy, const Inputs& in, const selection& out,
+                                const workspace& memory) {
+  if (const status s = check_on_device(on, policy, in); !s.ok()) return s;
+  const cache_shape shape = in.cache.shape();
+  const auto rows = static_cast<index_t>(shape.rows());
+  const budget_pool_view pools = pools_of(in);
+  if (const status s = check_pool_count(pools, rows); !s.ok()) return s;
+  if (const status s = check_selection(out, rows, 0); !s.ok()) return s;
+  if (const status s = check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
+  carver place(memory.data);
+  const auto m = device_memory::take(place, policy, in, on.longest);
+  const auto seen = bounded(in, on.longest);
+  const ragged<float> scores{m.scores, m.score.offsets, rows};
+  using lay_out = lay_out_body<std::remove_cvref_t<decltype(seen)>>;
+  if (const status s = launch<select_threads>(on, 1, lay_out_bytes, lay_out{seen, m.score.offsets, m.budget_lengths});
+      !s.ok())
+    return s;
+  constexpr bool joint = decltype(policy.rule())::joint;  // then also rows that their own budget covers compete
+  if (const status s = launch_scorer(on, policy, seen, scores, m.score, joint); !s.ok()) return s;
+  const row_scores scored{shape, {m.scores, m.score.offsets, rows}, pools, entry_bytes(in.cache)};
+  return launch_select(on, policy, scored, out, m.share, m.budget_lengths);
+}
+
+}  // namespace detail
+
 /// Scores and selects: which slots of each row stay (select/selection.hpp). Changes only `out` and the workspace.
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] status evict(const gpu& on, const Policy& policy, const Inputs& in, const selection& out,
                            const workspace& memory) {
-  if (const status s = detail::check_on_device(on, policy, in); !s.ok()) return s;
-  const cache_shape shape = in.cache.shape();
-  const auto rows = static_cast<index_t>(shape.rows());
-  const budget_pool_view pools = detail::pools_of(in);
-  if (const status s = detail::check_pool_count(pools, rows); !s.ok()) return s;
-  if (const status s = detail::check_selection(out, rows, 0); !s.ok()) return s;
-  if (const status s = detail::check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
-  carver place(memory.data);
-  const auto m = detail::device_memory::take(place, policy, in, on.longest);
-  const auto seen = detail::bounded(in, on.longest);
-  const ragged<float> scores{m.scores, m.score.offsets, rows};
-  using cache_type = std::remove_cvref_t<decltype(seen.cache)>;
-  if (const status s = detail::launch<detail::select_threads>(
-          on, 1, detail::lay_out_bytes, detail::lay_out_body<cache_type>{seen.cache, m.score.offsets});
-      !s.ok())
-    return s;
-  constexpr bool joint = decltype(policy.rule())::joint;  // then also rows that their own budget covers compete
-  if (const status s = detail::launch_scorer(on, policy, seen, scores, m.score, joint); !s.ok()) return s;
-  const row_scores scored{shape, {m.scores, m.score.offsets, rows}, pools, detail::entry_bytes(in.cache)};
-  return detail::launch_select(on, policy, scored, out, m.share);
+  return detail::evict_rows(on, policy, in, out, memory);
 }
 
 }  // namespace kvevict

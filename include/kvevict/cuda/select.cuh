@@ -47,12 +47,13 @@ struct share_body {
 /// Puts budgets and selection into the stream; everything has been checked.
 template <class Policy>
 [[nodiscard]] status launch_select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
-                                   const share_memory& memory) {
+                                   const share_memory& memory, const index_t* budget_lengths = nullptr) {
   const offset_t rows = in.shape.rows();
   using rule_type = decltype(policy.rule());
   select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data;
   task.score_offsets = in.scores.offsets;
+  task.budget_lengths = budget_lengths;
   task.pools = in.pools;
   task.slots = out.slots.data;
   task.slots_room = out.slots.size();

@@ -56,9 +56,10 @@ struct remembered_rows {
   } layout{};
   plain_reader reader{};
 
+  static constexpr index_t any_slots = std::numeric_limits<index_t>::max();
   /// Of a query; attention has as many as its row had slots.
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t dims() const {
-    return States::feed == row_feed::attention ? std::numeric_limits<index_t>::max() : states[0].header().head_dim;
+    return States::feed == row_feed::attention ? any_slots : states[0].header().head_dim;
   }
   [[nodiscard]] static constexpr bool null() { return false; }
   /// How many there are, for a row of the cache.

@@ -79,8 +79,9 @@ template <class Block, class Shared>
 }
 
 /// The kernel: final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says.
-template <class Block, class Rule>
-KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, const share_memory& memory) {
+/// `Task` is a `select_task` or has its rule, shape, pools, `plan` and `scores_of`.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memory& memory) {
   const auto m = digit_memory<Block>::take(b);
   const auto sums = b.template shared<offset_t>(warp_threads);
   const auto reached = b.team(memory.reached);
@@ -113,7 +114,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     const digit d = digit::of(round);
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
       const row_plan p = task.plan(pool.row(i));
-      count_digit(b, task.scores + task.score_offsets[pool.row(i)] + p.kept.sinks, p.room(), d, prefix, m);
+      count_digit(b, task.scores_of(pool.row(i)) + p.kept.sinks, p.room(), d, prefix, m);
       auto above = b.template make_local<index_t>();
       sum_above(b, m, above);
       b.each([&](int t) {

@@ -34,28 +34,37 @@ template <class Moved>
     return true;
 }
 
+/// The block's share of the entries of a row.
+template <class Block, class Moved>
+KVEVICT_HOST_DEVICE void move_share(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t share,
+                                    index_t shares) {
+  if constexpr (requires { m.retain(b, row, kept); }) {
+    if (share == 0) m.retain(b, row, kept);
+  } else {
+    by_pieces(m, [&]<class Piece>(const Piece&) {
+      auto entries = hold<Piece>(b, m, row, kept, m.pieces);
+      const offset_t step = entries.at_once();
+      KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
+        KVEVICT_ROLLED for (offset_t start = share * step; start < entries.count; start += shares * step) {
+          entries.read(start, first);
+          entries.write(start, first);
+        }
+      }
+    });
+  }
+}
+
 /// The kernel: moves the share of a row that the block has. Nothing waits for anything, because no entry is read that
 /// another one goes to: source and target do not overlap, or (swap-fill) lie on both sides of the new end of the row.
 template <class Block, class Moved>
 KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   const row_id row = task.shape.row(b.index() / task.shares);
   const index_t share = b.index() % task.shares, count = task.kept.count(row.index);
-  if (count < 1) return;
+  if (!task.kept.has(row.index)) return;
   bool fits = true;
   task.moved.each([&](const auto& m, index_t) { fits = fits && has_room_for(m, row, count); });
   if (!fits) return;
-  task.moved.each([&](const auto& m, index_t) {
-    by_pieces(m, [&]<class Piece>(const Piece&) {
-      auto entries = hold<Piece>(b, m, row, task.kept, m.pieces);
-      const offset_t step = entries.at_once();
-      KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
-        KVEVICT_ROLLED for (offset_t start = share * step; start < count; start += task.shares * step) {
-          entries.read(start, first);
-          entries.write(start, first);
-        }
-      }
-    });
-  });
+  task.moved.each([&](const auto& m, index_t) { move_share(b, m, row, task.kept, share, task.shares); });
 }
 
 }  // namespace kvevict::detail

@@ -142,8 +142,8 @@ template <class T>
 }
 
 /// What moves from one cache to another: keys, values if the source has them, and side arrays.
-template <class From, class To, class... T>
-[[nodiscard]] auto moved_between(const From& from, const To& to, const side_array<T>&... sides) {
+template <class From, class To, class... Sides>
+[[nodiscard]] auto moved_between(const From& from, const To& to, const Sides&... sides) {
   const auto both = [](const auto& a, const auto& b) { return deal(a, b, dense_dims(a) && dense_dims(b), 1); };
   if constexpr (cache_with_values<From>)
     return list_of(both(from.keys(), to.keys()), both(from.values(), to.values()), deal_side(sides)...);
@@ -151,8 +151,8 @@ template <class From, class To, class... T>
     return list_of(both(from.keys(), to.keys()), deal_side(sides)...);
 }
 /// What moves inside a cache.
-template <class Cache, class... T>
-[[nodiscard]] auto moved_within(const Cache& cache, index_t parts, const side_array<T>&... sides) {
+template <class Cache, class... Sides>
+[[nodiscard]] auto moved_within(const Cache& cache, index_t parts, const Sides&... sides) {
   const auto one = [&](const auto& entries) { return deal(entries, own_memory{}, dense_dims(entries), parts); };
   if constexpr (cache_with_values<Cache>)
     return list_of(one(cache.keys()), one(cache.values()), deal_side(sides)...);

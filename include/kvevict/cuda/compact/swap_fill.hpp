@@ -112,4 +112,15 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
   });
 }
 
+/// The same, and what follows the retained slots as a whole does so.
+template <class Block, class Cache, class Moved>
+KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task, const Moved& moved) {
+  plan_swaps(b, task);
+  const row_id row = task.cache.shape().row(b.index());
+  if (!task.kept.has(row.index)) return;
+  moved.each([&](const auto& m, index_t) {
+    if constexpr (requires { m.retain(b, row, task.kept); }) m.retain(b, row, task.kept);
+  });
+}
+
 }  // namespace kvevict::detail

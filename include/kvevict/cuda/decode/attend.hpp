@@ -30,9 +30,7 @@ template <class Block>
 struct lasting_floats {
   Block& b;
   float* data;
-  [[nodiscard]] KVEVICT_HOST_DEVICE float load(int t, offset_t i) const {
-    return b.template load<float>(t, data + i);
-  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE float load(int t, offset_t i) const { return b.template load<float>(t, data + i); }
   KVEVICT_HOST_DEVICE void store(int t, offset_t i, float value) const { b.store(t, data + i, value); }
 };
 
@@ -122,8 +120,7 @@ KVEVICT_HOST_DEVICE void attend(Block& b, const Attention& how, const Keys& keys
       b.each([&](int t) {
         KVEVICT_ROLLED for (index_t i = t; i < rows_at_once * some; i += b.threads()) {
           const index_t q = first + i / some, d = i % some;
-          const float x =
-              q < total ? queries(of.head(q / of.rows), of.first_query + q % of.rows, from + d) : 0.0F;
+          const float x = q < total ? queries(of.head(q / of.rows), of.first_query + q % of.rows, from + d) : 0.0F;
           m.queries.store(t, i / some * query_dims_at_once + d, x);
         }
       });
@@ -135,12 +132,12 @@ KVEVICT_HOST_DEVICE void attend(Block& b, const Attention& how, const Keys& keys
       const index_t i = q % of.rows, seen = visible(i);
       const offset_t products = (q - first) * stride, column = q / of.rows * column_stride;
       constexpr float log2_of_e = 1.44269504088896341F;
-      const float scale =
-          log2_of_e / std::sqrt(static_cast<float>(dims)) * how.gain(of.first_token + i + 1, budget);
+      const float scale = log2_of_e / std::sqrt(static_cast<float>(dims)) * how.gain(of.first_token + i + 1, budget);
       const auto weight = static_cast<float>(how.weight(of.rows - 1 - i));
       b.each([&](int t) {
         peak[t] = -0x1.fffffep127F;
-        for (index_t j = t; j < seen; j += b.threads()) peak[t] = greatest(peak[t], scale * logits.load(t, products + j));
+        for (index_t j = t; j < seen; j += b.threads())
+          peak[t] = greatest(peak[t], scale * logits.load(t, products + j));
       });
       peak = reduce_block(b, peak, m.of_warps, [](float x, float y) { return greatest(x, y); });
       b.each([&](int t) {

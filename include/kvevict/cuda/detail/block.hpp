@@ -17,6 +17,7 @@
 ///     local<T>                    a value per thread: x[thread]
 ///     shared<T>(count)            an array in shared memory; pieces lie one after another
 ///                                 load(thread, i), store(thread, i, value), add(thread, i, value)
+///     reuse_shared()              all threads have come here, and what was given out is given out again
 ///     load<T>(thread, place)      memory of the device, which a block may read and write as its threads like: watched
 ///     store(thread, place, value) byte by byte as shared memory is, and between the blocks of a grid, who never wait
 ///     ballot(x)                   local<bool> -> local<uint32_t>, bit = lane of the own warp

@@ -14,7 +14,7 @@ template <cache_view Cache>
 struct bounded_cache : Cache {
   index_t longest = 1;
 
-  KVEVICT_HOST_DEVICE constexpr bounded_cache(const Cache& cache, index_t most) : Cache(cache), longest(most) {}
+  KVEVICT_HOST_DEVICE constexpr bounded_cache(const Cache& of, index_t most) : Cache(of), longest(most) {}
 
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t length(const row_id& row) const {
     return greatest(1, least(Cache::length(row), longest));
@@ -24,20 +24,25 @@ struct bounded_cache : Cache {
 /// The same inputs with such a cache.
 template <class Inputs>
 [[nodiscard]] constexpr auto bounded(const Inputs& in, index_t longest) {
-  const bounded_cache cache(in.cache, longest);
-  return in.parts.pass_to([&](const auto&... parts) { return inputs{cache, parts...}; });
+  const bounded_cache rows(in.cache, longest);
+  return in.parts.pass_to([&](const auto&... parts) { return inputs{rows, parts...}; });
 }
 
-/// The kernel, of one block: where the scores of every row begin, offsets[rows + 1].
-template <class Block, class Cache>
-KVEVICT_HOST_DEVICE void lay_out_rows(Block& b, const Cache& cache, offset_t* offsets) {
+/// The kernel, of one block: where the scores of every row begin, offsets[rows + 1], and the lengths that budgets refer
+/// to, [rows].
+template <class Block, class Inputs>
+KVEVICT_HOST_DEVICE void lay_out_rows(Block& b, const Inputs& in, offset_t* offsets, index_t* budget_lengths) {
   const auto sums = b.template shared<offset_t>(warp_threads);
-  const cache_shape shape = cache.shape();
+  const cache_shape shape = in.cache.shape();
   auto length = b.template make_local<offset_t>(), before = length;
   offset_t first = 0;
   KVEVICT_ROLLED for (offset_t chunk = 0; chunk < shape.rows(); chunk += b.threads()) {
     b.each([&](int t) {
-      length[t] = chunk + t < shape.rows() ? cache.length(shape.row(static_cast<index_t>(chunk + t))) : 0;
+      length[t] = 0;
+      if (chunk + t >= shape.rows()) return;
+      const row_id row = shape.row(static_cast<index_t>(chunk + t));
+      length[t] = in.cache.length(row);
+      budget_lengths[chunk + t] = budget_length(in, row, static_cast<index_t>(length[t]));
     });
     const offset_t more = exclusive_sums<offset_t>(b, length, before, sums);
     b.each([&](int t) {

@@ -28,7 +28,8 @@ class device_block {
     __device__ __forceinline__ void add(int, offset_t i, T value) const { atomicAdd(data + i, value); }
   };
 
-  __device__ __forceinline__ explicit device_block(std::byte* shared_memory) : next_(shared_memory) {}
+  __device__ __forceinline__ explicit device_block(std::byte* shared_memory)
+      : first_(shared_memory), next_(shared_memory) {}
 
   [[nodiscard]] __device__ __forceinline__ static index_t index() { return static_cast<index_t>(blockIdx.x); }
   [[nodiscard]] __device__ __forceinline__ static constexpr int threads() { return Threads; }
@@ -47,6 +48,10 @@ class device_block {
     T* const piece = reinterpret_cast<T*>(next_);
     next_ += (sizeof(T) * count + 15) / 16 * 16;
     return {piece};
+  }
+  __device__ __forceinline__ void reuse_shared() {
+    __syncthreads();
+    next_ = first_;
   }
   template <class T>
   [[nodiscard]] __device__ __forceinline__ static memory<T> team(T* data) {
@@ -124,7 +129,7 @@ class device_block {
   }
 
  private:
-  std::byte* next_;
+  std::byte *first_, *next_;
 };
 
 }  // namespace kvevict::detail

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/detail/fragments.hpp>
+#include <kvevict/cuda/score/kernel.hpp>
 #include <kvevict/policy/plan.hpp>
 #include <kvevict/score/attention.hpp>
 #include <kvevict/view/cache.hpp>
@@ -26,9 +27,6 @@ namespace kvevict::detail {
 inline constexpr int tile_columns = 8;
 inline constexpr int tiles_for_sums = 2;
 inline constexpr int tiles_for_columns = 4;
-
-/// Part of an input that is not given.
-struct not_given {};
 
 /// The nominal budget of a row (a gain may ask for it), by the rule of a policy.
 template <budget::rule Rule>
@@ -110,6 +108,13 @@ struct attention_task {
   /// Whether the log-sum-exp is given and belongs to this softmax.
   static constexpr bool known = Attention::gain_type::plain && !std::is_same_v<LogSumExp, not_given>;
 
+  /// What the budget of a row refers to.
+  [[nodiscard]] KVEVICT_HOST_DEVICE index_t budget_length(const attention_row& r) const {
+    if constexpr (requires { positions.budget_length(r.id, r.length); })
+      return positions.budget_length(r.id, r.length);
+    else
+      return r.length;
+  }
   [[nodiscard]] KVEVICT_HOST_DEVICE row_positions positions_of_row(const row_id& row) const {
     if constexpr (std::is_same_v<Positions, not_given>)
       return {};
@@ -162,7 +167,8 @@ struct attention_task {
     const index_t number = position(r, i);
     column_terms c{};
     c.scale = log2_of_e / std::sqrt(static_cast<float>(cache.keys().dims()));
-    if constexpr (!Attention::gain_type::plain) c.scale *= how.gain(number + 1, budget(cache.shape(), r.id, r.length));
+    if constexpr (!Attention::gain_type::plain)
+      c.scale *= how.gain(number + 1, budget(cache.shape(), r.id, budget_length(r)));
     c.weight = static_cast<float>(how.weight(r.seen - 1 - number));
     c.visible = positions_of_row(r.id).before(number + 1, r.length);
     if constexpr (known) {

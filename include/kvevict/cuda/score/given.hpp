@@ -7,6 +7,14 @@
 /// Each column is one sum in the order of the rows; where rows weigh alike it has the CPU's bits.
 namespace kvevict::detail {
 
+/// Whether a source takes probabilities that are given, or sums of them, instead of queries.
+template <class Source, class Inputs>
+inline constexpr bool attention_is_given = Source::gain_type::plain&& Inputs::template has<input_kind::attention>;
+template <class Source, class Inputs>
+[[nodiscard]] constexpr bool sums_are_given(const Source& source, const Inputs&) {
+  return Inputs::template has<input_kind::attention_sums> && source.window == score::all_rows;
+}
+
 /// Sum of the weights of the `rows` newest rows.
 template <class Weight>
 [[nodiscard]] KVEVICT_HOST_DEVICE double weight_of_rows(const Weight& weight, index_t rows) {
@@ -65,7 +73,8 @@ KVEVICT_HOST_DEVICE void give_columns(Block& b, const Task& task, const row_id& 
           row_id head = row;
           head.kv_head = row.kv_head * task.group_size + h;
           for (index_t i = greatest(seen - window, token); i < seen && slot < task.given.entries.dims(); ++i)
-            sum += static_cast<float>(task.how.weight(seen - 1 - i)) * task.given.entries(head, rows - (seen - i), slot);
+            sum +=
+                static_cast<float>(task.how.weight(seen - 1 - i)) * task.given.entries(head, rows - (seen - i), slot);
         }
         to[h * task.out.head] = sum * norm;
       }

@@ -4,6 +4,7 @@
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/detail/digits.hpp>
 #include <kvevict/score/attention.hpp>
+#include <kvevict/score/combine.hpp>
 #include <kvevict/score/scorer.hpp>
 
 /// How a row is scored on the device: one block runs a scorer's whole chain, source and stages, one after another.
@@ -12,6 +13,9 @@
 ///
 ///     float score_slot(const Inputs& in, const row_context& row, index_t slot) const
 namespace kvevict::detail {
+
+/// Part of an input that is not given.
+struct not_given {};
 
 /// What scratch memory depends on, and what other kernels have left for this one.
 struct program_extent {
@@ -114,6 +118,32 @@ template <class Source>
 inline constexpr bool reads_columns = false;
 template <class Gain, class Weight>
 inline constexpr bool reads_columns<score::attention<Gain, Weight>> = true;
+
+/// Sources of a scorer that are attention; one of them has its columns computed before the programs of the rows.
+template <class S>
+inline constexpr int attention_sources = reads_columns<S> ? 1 : 0;
+template <class Source, class Stage>
+inline constexpr int attention_sources<score::pipe<Source, Stage>> = attention_sources<Source>;
+template <class A, class B>
+inline constexpr int attention_sources<score::product<A, B>> = attention_sources<A> + attention_sources<B>;
+template <class A, class B>
+inline constexpr int attention_sources<score::weighted_sum<A, B>> = attention_sources<A> + attention_sources<B>;
+
+/// The attention of a scorer, or that it has none. On the host.
+template <class S>
+[[nodiscard]] constexpr auto attention_of(const S& scorer) {
+  static_assert(attention_sources<S> <= 1, "kvevict: on the device a scorer reads attention once at most");
+  if constexpr (reads_columns<S>)
+    return scorer;
+  else if constexpr (attention_sources<S> == 0)
+    return not_given{};
+  else if constexpr (requires { scorer.source; })
+    return attention_of(scorer.source);
+  else if constexpr (attention_sources<std::remove_cvref_t<decltype(scorer.a)>> != 0)
+    return attention_of(scorer.a);
+  else
+    return attention_of(scorer.b);
+}
 
 template <class Source, class Stage>
 struct source_program<score::pipe<Source, Stage>> {

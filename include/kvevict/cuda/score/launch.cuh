@@ -4,6 +4,7 @@
 #include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
 #include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/given.hpp>
 #include <kvevict/cuda/score/score.hpp>
 #include <kvevict/view/check.hpp>
 
@@ -11,16 +12,6 @@
 namespace kvevict::detail {
 
 inline constexpr int attention_threads = 256, program_threads = 256, mean_threads = 256;
-
-/// Sources of a scorer that are attention; one of them has its columns computed before the programs of the rows.
-template <class S>
-inline constexpr int attention_sources = reads_columns<S> ? 1 : 0;
-template <class Source, class Stage>
-inline constexpr int attention_sources<score::pipe<Source, Stage>> = attention_sources<Source>;
-template <class A, class B>
-inline constexpr int attention_sources<score::product<A, B>> = attention_sources<A> + attention_sources<B>;
-template <class A, class B>
-inline constexpr int attention_sources<score::weighted_sum<A, B>> = attention_sources<A> + attention_sources<B>;
 
 /// The part of that kind, or that it is not given.
 template <input_kind Kind, class Inputs>
@@ -52,11 +43,6 @@ template <class Inputs>
   return rows.each != nullptr ? least(window, longest) : least(window, rows.all);
 }
 
-template <class Inputs>
-[[nodiscard]] program_extent extent_on_device(const Inputs& in, index_t longest) {
-  return {.length = longest, .group_size = group_size(in), .key_dims = in.cache.keys().dims()};
-}
-
 template <class Scorer, class Inputs>
 [[nodiscard]] score_memory take_score_memory(carver& from, const Scorer& scorer, const Inputs& in, index_t longest) {
   const offset_t rows = in.cache.shape().rows();
@@ -65,15 +51,14 @@ template <class Scorer, class Inputs>
   m.offsets = from.take<offset_t>(rows + 1);
   if constexpr (attention_sources<Scorer> != 0) {
     m.columns = from.take<float>(rows * extent.group_size * longest);
-    score::each_source(scorer, [&](const auto& source) {
-      if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>) {
-        using gain = typename std::remove_cvref_t<decltype(source)>::gain_type;
-        if constexpr (!(gain::plain && Inputs::template has<input_kind::log_sum_exp>))
-          m.parts = softmax_parts::take(
-              from, rows, attention_blocks_per_row(rows, longest),
-              softmax_parts::columns_of(extent.group_size, most_query_rows(in, source.window, longest)));
-      }
-    });
+    const auto source = attention_of(scorer);
+    using source_type = std::remove_const_t<decltype(source)>;
+    if constexpr (!attention_is_given<source_type, Inputs> &&
+                  !(source_type::gain_type::plain && Inputs::template has<input_kind::log_sum_exp>))
+      if (!sums_are_given(source, in))
+        m.parts = softmax_parts::take(
+            from, rows, attention_blocks_per_row(rows, longest),
+            softmax_parts::columns_of(extent.group_size, most_query_rows(in, source.window, longest)));
   }
   m.scratch = from.take<std::byte>(rows * program_scratch_bytes(scorer, extent));
   return m;
@@ -104,6 +89,14 @@ struct columns_body {
   }
 };
 template <class Task>
+struct given_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    given_columns(b, task);
+  }
+};
+template <class Task>
 struct program_body {
   Task task;
   template <class Block>
@@ -119,13 +112,14 @@ struct mean_body {
     mean_of_layer(b, task);
   }
 };
-template <class Cache>
+template <class Inputs>
 struct lay_out_body {
-  Cache cache;
+  Inputs in;
   offset_t* offsets;
+  index_t* budget_lengths;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    lay_out_rows(b, cache, offsets);
+    lay_out_rows(b, in, offsets, budget_lengths);
   }
 };
 
@@ -168,10 +162,28 @@ template <class Element, class Task>
   return launch_attention<fma_products>(on, task);
 }
 
-/// Columns of the attention of all rows, [rows][group_size][longest].
+template <class Inputs>
+[[nodiscard]] column_output columns_out(const gpu& on, const Inputs& in, const score_memory& m) {
+  return {m.columns, static_cast<offset_t>(group_size(in)) * on.longest, on.longest};
+}
+
+/// From numbers that are given.
+template <class Source, class Inputs, class Given>
+[[nodiscard]] status launch_given(const gpu& on, const Source& source, const Inputs& in, const Given& given,
+                                  const score_memory& m) {
+  const auto positions = part_or_none<input_kind::positions>(in);
+  const offset_t rows = in.cache.shape().rows();
+  given_task<Source, std::remove_cvref_t<decltype(in.cache)>, Given, std::remove_cvref_t<decltype(positions)>> task{
+      source, in.cache, given, positions, group_size(in)};
+  task.blocks_per_row = attention_blocks_per_row(rows, on.longest);
+  task.out = columns_out(on, in, m);
+  return launch<attention_threads>(on, rows * task.blocks_per_row, 0, given_body<decltype(task)>{task});
+}
+
+/// Columns of the attention of all rows, [rows][group_size][longest], from keys and queries.
 template <class Policy, class Source, class Inputs>
-[[nodiscard]] status launch_columns(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
-                                    const score_memory& m) {
+[[nodiscard]] status launch_attention_of(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
+                                         const score_memory& m) {
   const auto& queries = in.template get<input_kind::queries>();
   const auto lse = part_or_none<input_kind::log_sum_exp>(in);
   const auto positions = part_or_none<input_kind::positions>(in);
@@ -183,8 +195,21 @@ template <class Policy, class Source, class Inputs>
   task.group_size = group_size(in);
   task.blocks_per_row = attention_blocks_per_row(in.cache.shape().rows(), on.longest);
   task.parts = m.parts;
-  task.out = {m.columns, static_cast<offset_t>(task.group_size) * on.longest, on.longest};
+  task.out = columns_out(on, in, m);
   return launch_products<element_of<std::remove_cvref_t<decltype(in.cache.keys())>>>(on, task);
+}
+
+/// Columns of the attention of all rows, [rows][group_size][longest].
+template <class Policy, class Source, class Inputs>
+[[nodiscard]] status launch_columns(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
+                                    const score_memory& m) {
+  if constexpr (Inputs::template has<input_kind::attention_sums>)
+    if (sums_are_given(source, in))
+      return launch_given(on, source, in, in.template get<input_kind::attention_sums>(), m);
+  if constexpr (attention_is_given<Source, Inputs>)
+    return launch_given(on, source, in, in.template get<input_kind::attention>(), m);
+  else
+    return launch_attention_of(on, policy, source, in, m);
 }
 
 /// Scores of all rows into out, whose offsets have been laid out.
@@ -193,15 +218,11 @@ template <class Policy, class Inputs>
                                    const score_memory& m, bool whole_rows) {
   const auto scorer = policy.scorer();
   using scorer_type = std::remove_cvref_t<decltype(scorer)>;
-  static_assert(attention_sources<scorer_type> <= 1, "kvevict: on the device a scorer reads attention once at most");
   const cache_shape shape = in.cache.shape();
   program_extent extent = extent_on_device(in, on.longest);
   extent.columns = m.columns;
   status result{};
-  score::each_source(scorer, [&](const auto& source) {
-    if constexpr (reads_columns<std::remove_cvref_t<decltype(source)>>)
-      result = launch_columns(on, policy, source, in, m);
-  });
+  if constexpr (attention_sources<scorer_type> != 0) result = launch_columns(on, policy, attention_of(scorer), in, m);
   if (!result.ok()) return result;
   auto task = score_task_of(policy, in, out, extent);
   task.scratch = m.scratch;

@@ -10,23 +10,30 @@
 #include <kvevict/cuda/score/prior.hpp>
 #include <kvevict/policy/plan.hpp>
 #include <kvevict/policy/policy.hpp>
+#include <kvevict/view/check.hpp>
 
 /// Runs a scorer over all rows, a block per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
 
 /// What the kernels that score work on. Parts of a policy are values made on the host; all memory is the device's.
-template <class Scorer, class Rule, class Inputs>
+template <class Scorer, class Rule, class Inputs, class Out = ragged<float>>
 struct score_task {
   Scorer scorer;
   Rule rule;
   protect protection;
   Inputs in;
-  ragged<float> out;             ///< its offsets match the lengths of the rows
+  Out out;                       ///< a ragged array whose offsets match the lengths of the rows, or what reads alike
   program_extent extent;         ///< of the longest row
   std::byte* scratch = nullptr;  ///< `scratch_bytes` for every row
   offset_t scratch_bytes = 0;    ///< `program_scratch_bytes`
   bool whole_rows = true;        ///< also rows that the budget covers, of which all slots stay whatever their scores
 };
+
+/// What the programs of these inputs depend on; the columns are missing.
+template <class Inputs>
+[[nodiscard]] program_extent extent_on_device(const Inputs& in, index_t longest) {
+  return {.length = longest, .group_size = group_size(in), .key_dims = in.cache.keys().dims()};
+}
 
 /// Scratch memory of a row's program in bytes.
 template <class Scorer>
@@ -37,22 +44,20 @@ template <class Scorer>
 }
 
 /// The task of a policy, made on the host: members of a policy are not device functions. The scratch memory is missing.
-template <eviction_policy Policy, class Inputs>
-[[nodiscard]] auto score_task_of(const Policy& policy, const Inputs& in, const ragged<float>& out,
-                                 const program_extent& extent) {
+template <eviction_policy Policy, class Inputs, class Out>
+[[nodiscard]] auto score_task_of(const Policy& policy, const Inputs& in, const Out& out, const program_extent& extent) {
   using scorer = std::remove_cvref_t<decltype(policy.scorer())>;
   using rule = std::remove_cvref_t<decltype(policy.rule())>;
-  score_task<scorer, rule, Inputs> task{policy.scorer(), policy.rule(), policy.protection(), in, out, extent};
+  score_task<scorer, rule, Inputs, Out> task{policy.scorer(), policy.rule(), policy.protection(), in, out, extent};
   task.scratch_bytes = program_scratch_bytes(task.scorer, extent);
   return task;
 }
 
-/// The kernel: scores of the row that the block has. Needs `program_memory_bytes` of shared memory.
-template <class Block, class Scorer, class Rule, class Inputs>
-KVEVICT_HOST_DEVICE void score_row(Block& b, const score_task<Scorer, Rule, Inputs>& task) {
+/// Scores of a row, by one block. Needs `program_memory_bytes` of shared memory.
+template <class Block, class Scorer, class Rule, class Inputs, class Out>
+KVEVICT_HOST_DEVICE void score_row(Block& b, const score_task<Scorer, Rule, Inputs, Out>& task, const row_id& row) {
   const auto shared = program_memory<Block>::take(b);
   const cache_shape shape = task.in.cache.shape();
-  const row_id row = shape.row(b.index());
   const index_t length = task.in.cache.length(row);
   const row_plan plan = plan_row(task.rule, task.protection, shape, row, length, budget_length(task.in, row, length));
   if (plan.whole && !task.whole_rows) return;
@@ -68,12 +73,19 @@ KVEVICT_HOST_DEVICE void score_row(Block& b, const score_task<Scorer, Rule, Inpu
                               carver(task.scratch + row.index * task.scratch_bytes));
 }
 
-/// The kernel after it where the scorer ends in `score::layer_mean`: the mean over the kv_heads of the (layer,
-/// sequence) that the block has, given to each of them. Bit for bit what the CPU gives.
-template <class Block, class Scorer, class Rule, class Inputs>
-KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const score_task<Scorer, Rule, Inputs>& task) {
-  const index_t heads = task.in.cache.shape().kv_heads, first = b.index() * heads;
-  const index_t length = task.out.length(first);
+/// The kernel: of the row that the block has.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void score_row(Block& b, const Task& task) {
+  score_row(b, task, task.in.cache.shape().row(b.index()));
+}
+
+/// Where the scorer ends in `score::layer_mean`: the mean over the kv_heads of a (layer, sequence), given to each of
+/// them. Bit for bit what the CPU gives.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const Task& task, index_t layer_and_seq) {
+  const cache_shape shape = task.in.cache.shape();
+  const index_t heads = shape.kv_heads, first = layer_and_seq * heads;
+  const index_t length = task.in.cache.length(shape.row(first));
   b.each([&](int t) {
     for (index_t j = t; j < length; j += b.threads()) {
       float mean = task.out[first][j];
@@ -82,6 +94,12 @@ KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const score_task<Scorer, Rule, 
       for (index_t h = 0; h < heads; ++h) task.out[first + h][j] = mean;
     }
   });
+}
+
+/// The kernel: of the (layer, sequence) that the block has, after all rows are scored.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const Task& task) {
+  mean_of_layer(b, task, b.index());
 }
 
 }  // namespace kvevict::detail

@@ -19,6 +19,7 @@ struct select_task {
   const float* scores = nullptr;
   const offset_t* score_offsets = nullptr;  ///< [rows + 1]
   budget_pool_view pools{};                 ///< who shares a budget
+  const index_t* budget_lengths = nullptr;  ///< [rows], what budgets refer to; null: the lengths
   const index_t* budgets = nullptr;         ///< [rows], shared ones; null: what the rule gives each row alone
   index_t* slots = nullptr;
   offset_t slots_room = 0;
@@ -30,8 +31,10 @@ struct select_task {
     return static_cast<index_t>(score_offsets[row + 1] - score_offsets[row]);
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE row_plan plan(index_t row) const {
-    return plan_row(rule, protection, shape, shape.row(row), length(row), length(row));
+    const index_t of = budget_lengths != nullptr ? budget_lengths[row] : length(row);
+    return plan_row(rule, protection, shape, shape.row(row), length(row), of);
   }
+  [[nodiscard]] KVEVICT_HOST_DEVICE const float* scores_of(index_t row) const { return scores + score_offsets[row]; }
   /// Slots that a row retains. One whose budget is impossible is kept whole: nothing is lost by mistake.
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t retained(index_t row) const {
     if (budgets != nullptr) return budgets[row];
@@ -102,12 +105,46 @@ KVEVICT_HOST_DEVICE void write_selected(Block& b, const float* scores, index_t c
   b.sync();
 }
 
+/// Shared memory of a selection.
+template <class Block>
+struct select_words {
+  digit_memory<Block> digits;
+  decltype(std::declval<Block&>().template shared<offset_t>(0)) sums;
+  decltype(std::declval<Block&>().template shared<index_t>(0)) stays, ties;
+
+  KVEVICT_HOST_DEVICE static select_words take(Block& b) {
+    const auto digits = digit_memory<Block>::take(b);
+    const auto sums = b.template shared<offset_t>(warp_threads);
+    const auto stays = b.template shared<index_t>(warp_threads);
+    return {digits, sums, stays, b.template shared<index_t>(warp_threads)};
+  }
+};
+
+/// out[kept] = the slots of a row that stay, ascending: the protected ones and the best of the others.
+template <class Block>
+[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold write_retained(Block& b, const float* scores, const row_plan& plan,
+                                                               index_t kept, index_t* out,
+                                                               const select_words<Block>& m) {
+  const index_t sinks = kept < plan.length ? plan.kept.sinks : kept;
+  const index_t recent = kept < plan.length ? plan.kept.recent : 0;
+  const index_t free_budget = kept - sinks - recent;
+  b.each([&](int t) {
+    for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
+    for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
+  });
+  row_threshold limit{};
+  if (free_budget > 0) {
+    const index_t count = plan.length - sinks - recent;
+    limit = find_threshold(b, scores + sinks, count, free_budget, m.digits);
+    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, m.stays, m.ties);
+  }
+  return limit;
+}
+
 /// The kernel: offsets, slots and receipt of the row that the block has.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
-  const auto memory = digit_memory<Block>::take(b);
-  const auto sums = b.template shared<offset_t>(warp_threads);
-  const auto stays_of = b.template shared<index_t>(warp_threads), ties_of = b.template shared<index_t>(warp_threads);
+  const auto memory = select_words<Block>::take(b);
   const index_t row = b.index(), rows = static_cast<index_t>(task.shape.rows());
 
   auto own = b.template make_local<offset_t>(), before = b.template make_local<offset_t>();
@@ -115,7 +152,7 @@ KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
     own[t] = 0;
     KVEVICT_ROLLED for (index_t r = t; r < row; r += b.threads()) own[t] += task.retained(r);
   });
-  const offset_t first = exclusive_sums<offset_t>(b, own, before, sums);
+  const offset_t first = exclusive_sums<offset_t>(b, own, before, memory.sums);
   const row_plan plan = task.plan(row);
   const index_t kept = task.retained(row);
   b.each([&](int t) {
@@ -126,22 +163,11 @@ KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
   if (first + kept > task.slots_room) return;
 
   index_t* const out = task.slots + first;
-  const index_t sinks = kept < plan.length ? plan.kept.sinks : kept;
-  const index_t recent = kept < plan.length ? plan.kept.recent : 0;
-  const index_t free_budget = kept - sinks - recent;
-  b.each([&](int t) {
-    for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
-    for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
-  });
-  const float* const scores = task.scores + task.score_offsets[row];
-  row_threshold limit{};
-  if (free_budget > 0) {
-    const index_t count = plan.length - sinks - recent;
-    limit = find_threshold(b, scores + sinks, count, free_budget, memory);
-    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, stays_of, ties_of);
-  }
+  const float* const scores = task.scores_of(row);
+  const row_threshold limit = write_retained(b, scores, plan, kept, out, memory);
+  const bool has_threshold = kept < plan.length && kept > plan.kept.count();
   if (task.receipts != nullptr)
-    write_receipt(b, scores, plan, out, kept, limit.key, free_budget > 0, task.entry_bytes, task.receipts + row,
+    write_receipt(b, scores, plan, out, kept, limit.key, has_threshold, task.entry_bytes, task.receipts + row,
                   b.template shared<double>(warp_threads));
 }
 

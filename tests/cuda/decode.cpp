@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+#include <doctest/doctest.h>
+
+#include <kvevict/cuda/compact/swap_fill.hpp>
+#include <kvevict/cuda/decode/append.hpp>
+#include <kvevict/cuda/decode/tasks.hpp>
+
+#include "../support/sequence.hpp"
+#include "../support/simulated_block.hpp"
+#include "../support/storage.hpp"
+
+using namespace kvevict;
+using host::tokens;
+
+namespace {
+
+constexpr index_t layers = 2, kv_heads = 2, group = 2, dim = 6, value_dim = 5, capacity = 48;
+
+/// f(first row, rows) for what is decided together.
+template <class Policy, class F>
+void each_unit(const cache_shape& shape, const F& f) {
+  constexpr bool together =
+      decltype(std::declval<Policy>().rule())::joint || score::layer_wide<decltype(std::declval<Policy>().scorer())>;
+  const index_t rows = together ? shape.kv_heads : 1;
+  for (index_t r = 0; r < shape.rows(); r += rows) f(r, rows);
+}
+
+/// Sequences of an engine on the CPU, one by one.
+template <class Policy, row_feed Feed>
+struct on_the_cpu {
+  std::vector<host::sequence<Policy, Feed>> all;
+  Policy policy;
+  index_t prompt;
+
+  /// Whether each row is in a unit that is full.
+  [[nodiscard]] std::vector<bool> full(std::size_t i, index_t every) {
+    const cache_shape shape = all[i].physical().shape();
+    std::vector<bool> out(std::size_t(shape.rows()));
+    each_unit<Policy>(shape, [&](index_t first, index_t rows) {
+      offset_t above = 0;
+      for (index_t r = first; r < first + rows; ++r) {
+        const index_t n = all[i].length(r);
+        above += n - detail::plan_row(policy, shape, shape.row(r), n, prompt > 0 ? prompt : n).nominal;
+      }
+      for (index_t r = first; r < first + rows; ++r) out[std::size_t(r)] = above > (every - 1) * rows;
+    });
+    return out;
+  }
+  /// The CPU's selection for rows of full units; the others keep all.
+  void evict(std::size_t i, index_t every) {
+    host::kept chosen = all[i].select();
+    host::sequence<Policy, Feed>::check(chosen.status);
+    const std::vector<bool> evicts = full(i, every);
+    std::vector<index_t> slots;
+    std::vector<offset_t> offsets{0};
+    for (std::size_t r = 0; r < evicts.size(); ++r) {
+      if (evicts[r])
+        for (const index_t s : chosen.view()[index_t(r)]) slots.push_back(s);
+      else
+        for (index_t s = 0; s < all[i].length(index_t(r)); ++s) slots.push_back(s);
+      offsets.push_back(offset_t(slots.size()));
+    }
+    all[i].compact({slots, offsets});
+  }
+};
+
+/// The same sequences as a batch whose memory only kernels touch; their states lie in any order in a larger pool.
+template <class Policy, row_feed Feed>
+struct on_the_device {
+  Policy policy;
+  const std::vector<tokens>* texts;
+  cache_shape shape;
+  std::vector<index_t> seen, lengths, which;
+  std::vector<float> keys, values;
+  std::vector<cache_line> pool;
+  sequence_extent extent;
+  std::mt19937 chance;
+
+  on_the_device(const Policy& p, const std::vector<tokens>& from, index_t prompt, std::uint32_t seed)
+      : policy(p),
+        texts(&from),
+        shape{layers, index_t(from.size()), kv_heads},
+        seen(from.size()),
+        lengths(std::size_t(shape.rows())),
+        keys(host::poisoned<float>(shape.rows() * capacity * dim)),
+        values(host::poisoned<float>(shape.rows() * capacity * value_dim)),
+        extent{.shape = {layers, 1, kv_heads},
+               .capacity = capacity,
+               .query_heads = kv_heads * group,
+               .head_dim = dim,
+               .prompt_length = prompt},
+        chance(seed) {
+    for (index_t i = shape.seqs; i > 0; --i) which.push_back(i);  // piece 0 belongs to none
+    const std::size_t lines = cache_lines(state_bytes<Feed>(policy, extent));
+    pool.resize(lines * (from.size() + 1));
+    std::memset(static_cast<void*>(pool.data()), 0xff, pool.size() * sizeof(cache_line));
+    for (index_t i = 0; i < shape.seqs; ++i) {
+      extent.sequence = i;
+      REQUIRE(start(policy, extent, state(i)).ok());  // what the kernel calls as well
+    }
+  }
+  [[nodiscard]] decode_state<Feed> state(index_t i) {
+    const std::size_t lines = cache_lines(state_bytes<Feed>(policy, extent));
+    return decode_state<Feed>{{reinterpret_cast<std::byte*>(pool.data() + lines * std::size_t(which[std::size_t(i)])),
+                               offset_t(lines * sizeof(cache_line))}};
+  }
+  [[nodiscard]] device_states<Feed> states() { return {policy, extent, workspace_of(pool), which.data()}; }
+  [[nodiscard]] auto cache() {
+    return kvevict::cache{shape, lengths.data(), entries{keys.data(), hnd(shape.seqs, kv_heads, capacity, dim), dim},
+                          entries{values.data(), hnd(shape.seqs, kv_heads, capacity, value_dim), value_dim}};
+  }
+  [[nodiscard]] int threads() { return 32 << chance() % 3; }
+
+  template <class Task>
+  void run(offset_t blocks, offset_t bytes, const Task& task, const auto& kernel) {
+    simulated::run_grid(index_t(blocks), threads(), bytes, std::uint32_t(chance()),
+                        [&](simulated::block& b) { kernel(b, task); });
+  }
+
+  /// Appends and observes the next n[i] tokens of each sequence; a sequence may have none. `from` has what the engine's
+  /// attention would be.
+  void feed(const std::vector<index_t>& n, on_the_cpu<Policy, Feed>& from) {
+    const index_t most = *std::max_element(n.begin(), n.end()), heads = kv_heads * group;
+    const index_t extra = index_t(chance() % 2);  // rows of earlier tokens, which are not read
+    std::vector<index_t> added, rows;
+    auto k = host::poisoned<float>(shape.rows() * most * dim),
+         v = host::poisoned<float>(shape.rows() * most * value_dim);
+    const index_t width = Feed == row_feed::attention ? capacity : dim;
+    auto given = host::poisoned<float>(offset_t{layers} * shape.seqs * heads * (most + extra) * width);
+    for (index_t r = 0; r < shape.rows(); ++r) {
+      const row_id row = shape.row(r);
+      const auto seq = std::size_t(row.seq);
+      const tokens& text = (*texts)[seq];
+      const index_t own = row.layer * kv_heads + row.kv_head;
+      added.push_back(n[seq]);
+      if (row.kv_head == 0) rows.push_back(n[seq] + extra);
+      for (index_t i = 0; i < n[seq]; ++i) {
+        std::copy_n(text.key(own, seen[seq] + i), dim, k.begin() + (r * most + i) * dim);
+        std::copy_n(text.value(own, seen[seq] + i), value_dim, v.begin() + (r * most + i) * value_dim);
+      }
+      if (n[seq] == 0) continue;
+      std::vector<float> a;
+      if constexpr (Feed == row_feed::attention) a = from.all[seq].attention(n[seq]);
+      for (index_t g = 0; g < group; ++g)
+        for (index_t i = 0; i < n[seq]; ++i) {
+          const index_t head = (row.layer * shape.seqs + row.seq) * heads + row.kv_head * group + g;
+          float* to = given.data() + (head * (most + extra) + extra + i) * width;
+          if constexpr (Feed == row_feed::attention)
+            std::copy_n(a.data() + ((own * group + g) * n[seq] + i) * capacity, capacity, to);
+          else
+            std::copy_n(text.query(own, g, seen[seq] + i), dim, to);
+        }
+    }
+    const auto order = [&](index_t d) { return hnd(shape.seqs, kv_heads, most, d); };
+    const kvevict::cache more{shape, added.data(), entries{k.data(), order(dim), dim},
+                              entries{v.data(), order(value_dim), value_dim}};
+    const auto moved = detail::moved_between(more, cache());
+    const detail::append_task<std::remove_const_t<decltype(more)>, std::remove_const_t<decltype(moved)>> task{
+        more, moved, lengths.data()};
+    run(shape.rows(), 0, task, [](auto& b, const auto& t) { detail::append_row(b, t); });
+    const entries row_entries{given.data(), hnd(shape.seqs, heads, most + extra, width), width};
+    const auto observe = [&](const auto& in) {
+      carver count;
+      detail::take_observation(count, policy, states(), shape.rows(), capacity);
+      host::scratch memory(count.bytes());
+      carver place(memory.get().data);
+      float* const logits = detail::take_observation(place, policy, states(), shape.rows(), capacity);
+      run(shape.rows(), logits != nullptr ? detail::attend_bytes : 0,
+          detail::observe_task_of(policy, states(), in, capacity, logits),
+          [](auto& b, const auto& t) { detail::observe_row(b, t); });
+    };
+    if constexpr (Feed == row_feed::attention)
+      observe(inputs{cache(), attention_view{row_entries, heads, row_lengths(rows.data())}});
+    else
+      observe(inputs{cache(), query_view{row_entries, heads, row_lengths(rows.data())}});
+    for (std::size_t i = 0; i < seen.size(); ++i) seen[i] += n[i];
+  }
+
+  void evict(index_t every) {
+    const auto in = inputs{cache()};
+    carver count;
+    detail::take_room(count, policy, detail::eviction_inputs(in, states()), capacity);
+    host::scratch memory(count.bytes());
+    carver place(memory.get().data);
+    const detail::room_memory m = detail::take_room(place, policy, detail::eviction_inputs(in, states()), capacity);
+    const auto task = detail::room_task_of(policy, states(), in, lengths.data(), every, capacity, m);
+    using task_type = std::remove_const_t<decltype(task)>;
+    if constexpr (!task_type::together) {
+      run(task.units(), detail::make_room_bytes, task, [](auto& b, const auto& t) { detail::make_room(b, t); });
+    } else {
+      std::map<const void*, offset_t> shared;
+      if (task_type::joint) shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
+      simulated::run_teams(index_t(task.units()), 1 + int(chance() % 2), threads(), detail::make_room_bytes,
+                           std::uint32_t(chance()), shared, [&](simulated::block& b) { detail::make_room(b, task); });
+    }
+  }
+};
+
+/// Whether the same slots are cached, with the same bits of keys and values, and the states say so.
+template <class Policy, row_feed Feed>
+void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed>& device_side) {
+  for (index_t r = 0; r < device_side.shape.rows(); ++r) {
+    const row_id row = device_side.shape.row(r);
+    CAPTURE(row.layer);
+    CAPTURE(row.seq);
+    CAPTURE(row.kv_head);
+    auto& one = cpu_side.all[std::size_t(row.seq)];
+    row_id alone = row;
+    alone.seq = 0;
+    alone.index = row.layer * kv_heads + row.kv_head;
+    const auto state = device_side.state(row.seq);
+    REQUIRE(state.check().ok());
+    REQUIRE(device_side.lengths[std::size_t(r)] == one.length(alone.index));
+    REQUIRE(state.length(alone) == one.length(alone.index));
+    REQUIRE(state.seen() == one.seen());
+    const auto a = one.state().parts(), b = state.parts();
+    REQUIRE(b.seen[alone.index] == one.seen());
+    const auto wanted = one.state().positions(alone), got = state.positions(alone);
+    REQUIRE(std::equal(wanted.begin(), wanted.end(), got.begin(), got.end()));
+    for (index_t s = 0; s < wanted.size(); ++s) {
+      const index_t token = wanted[s];
+      const tokens& text = (*device_side.texts)[std::size_t(row.seq)];
+      REQUIRE(std::memcmp(device_side.cache().keys().at(row, s, 0), text.key(alone.index, token), dim * 4) == 0);
+      REQUIRE(std::memcmp(device_side.cache().values().at(row, s, 0), text.value(alone.index, token), value_dim * 4) ==
+              0);
+      for (index_t g = 0; g < state.header().sums * group; ++g) {
+        const auto at = (alone.index * group + g) * capacity + s;
+        if (Feed == row_feed::attention)
+          REQUIRE(host::same_bits(a.sums[at], b.sums[at]));
+        else
+          REQUIRE(b.sums[at] == doctest::Approx(a.sums[at]).epsilon(1e-5));
+      }
+    }
+  }
+}
+
+template <row_feed Feed = row_feed::queries, class Policy>
+void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_t seed) {
+  CAPTURE(Policy::name);
+  CAPTURE(every);
+  CAPTURE(seed);
+  const index_t longest_prompt = 30, prompt = seed % 2 == 0 ? 20 : 0;
+  std::vector<tokens> texts;
+  for (unsigned i = 0; i < 2; ++i)
+    texts.emplace_back(layers, kv_heads, group, longest_prompt + steps + 1, dim, value_dim, seed + 17 * i);
+  on_the_cpu<Policy, Feed> wanted{{}, policy, prompt};
+  for (index_t i = 0; i < 2; ++i) wanted.all.emplace_back(texts[std::size_t(i)], policy, capacity, prompt, i);
+  on_the_device<Policy, Feed> got(policy, texts, prompt, seed);
+  for (index_t step = 0; step < steps; ++step) {
+    CAPTURE(step);
+    // A short prompt and a long one; one sequence rests now and then.
+    const std::vector<index_t> n =
+        step == 0 ? std::vector<index_t>{9, longest_prompt} : std::vector<index_t>{1, step % 7 == 3 ? 0 : 1};
+    for (std::size_t i = 0; i < 2; ++i)
+      if (n[i] > 0) wanted.all[i].feed(n[i]);
+    got.feed(n, wanted);
+    check_same(wanted, got);
+    const auto keys = got.keys, values = got.values;
+    const auto pool = got.pool;
+    bool any = false;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const std::vector<bool> full = wanted.full(i, every);
+      any = any || std::find(full.begin(), full.end(), true) != full.end();
+      wanted.evict(i, every);
+    }
+    got.evict(every);
+    if (!any) {  // then nothing was touched
+      REQUIRE(std::memcmp(keys.data(), got.keys.data(), keys.size() * 4) == 0);
+      REQUIRE(std::memcmp(values.data(), got.values.data(), values.size() * 4) == 0);
+      REQUIRE(std::memcmp(pool.data(), got.pool.data(), pool.size() * sizeof(cache_line)) == 0);
+    }
+    check_same(wanted, got);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("decode kernels: hundreds of steps keep the CPU's slots, policies fed by queries") {
+  const amount b = slots(14);
+  for (const index_t every : {1, 4}) {
+    const index_t steps = 60 * every;
+    const auto seed = std::uint32_t(every);
+    check_life(h2o{.budget = b}, every, steps, seed);
+    check_life(accumulated_attention{.budget = b, .sinks = 2}, every, steps, seed + 1);
+    check_life(tova{.budget = b}, every, steps, seed + 2);
+    check_life(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 3);
+    check_life(pyramidkv<>{.budget = b, .window = 4, .beta = 3}, every, steps, seed + 4);
+    check_life(nacl{.budget = b, .window = 5}, every, steps, seed + 5);
+    check_life(ahakv<>{.budget = b, .window = 5}, every, steps, seed + 6);
+    check_life(ahakv<score::step_gain, every_row>{.budget = b, .window = 4}, every, steps, seed + 7);
+  }
+}
