@@ -290,3 +290,199 @@ TEST_CASE("decode kernels: hundreds of steps keep the CPU's slots, policies fed 
     check_life(ahakv<score::step_gain, every_row>{.budget = b, .window = 4}, every, steps, seed + 7);
   }
 }
+
+TEST_CASE("decode kernels: policies fed by attention keep the CPU's slots, and its sums bit for bit") {
+  constexpr auto feed = row_feed::attention;
+  const amount b = slots(14);
+  for (const index_t every : {1, 4}) {
+    const index_t steps = 60 * every;
+    const auto seed = std::uint32_t(10 + every);
+    check_life<feed>(h2o{.budget = b}, every, steps, seed);
+    check_life<feed>(accumulated_attention{.budget = b, .sinks = 2}, every, steps, seed + 1);
+    check_life<feed>(tova{.budget = b}, every, steps, seed + 2);
+    check_life<feed>(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 3);
+    check_life<feed>(adakv{h2o{.budget = b}}, every, steps, seed + 4);
+  }
+}
+
+TEST_CASE("decode kernels: heads that share a budget, and policies that remember no rows, keep the CPU's slots") {
+  const amount b = slots(14);
+  for (const index_t every : {1, 4}) {
+    const index_t steps = 60 * every;
+    const auto seed = std::uint32_t(20 + every);
+    check_life(adakv{ahakv<>{.budget = b, .window = 5}}, every, steps, seed);
+    check_life(adakv{snapkv<>{.budget = percent(60), .window = 4}, 0.4, budget::safeguard::minimum}, every, steps,
+               seed - seed % 2);
+    check_life(adakv{tova{.budget = b}}, every, steps, seed + 2);
+    check_life(streaming_llm{.budget = b}, every, steps, seed + 3);
+    check_life(kvevict::random{.budget = b, .seed = 7, .recent = 2}, every, steps, seed + 4);
+    check_life(knorm{.budget = b}, every, steps, seed + 5);
+    check_life(keydiff{.budget = b, .recent = 3}, every, steps, seed + 6);
+  }
+}
+
+TEST_CASE("decode kernels: states follow the slots that a selection retains, however keys and values move") {
+  const auto check = [](const auto& policy, auto feed, std::uint32_t seed) {
+    constexpr row_feed how = decltype(feed)::value;
+    using policy_type = std::remove_cvref_t<decltype(policy)>;
+    std::vector<tokens> texts;
+    texts.emplace_back(layers, kv_heads, group, 60, dim, value_dim, seed);
+    on_the_cpu<policy_type, how> wanted{{}, policy, 20};
+    wanted.all.emplace_back(texts[0], policy, capacity, 20, 0);
+    on_the_device<policy_type, how> got(policy, texts, 20, seed);
+    std::vector<index_t> order_memory(std::size_t(got.shape.rows() * capacity));
+    for (std::size_t i = 0; i < order_memory.size(); ++i) order_memory[i] = index_t(i) % capacity;
+    const token_order order{order_memory.data(), hnd(1, kv_heads, capacity, 1)};
+    wanted.all[0].feed(30);
+    got.feed({30}, wanted);
+    for (int round = 0; round < 9; ++round) {
+      CAPTURE(round);
+      host::kept chosen = wanted.all[0].select();
+      REQUIRE(chosen.status.ok());
+      if (round == 4) chosen.offsets = std::vector<offset_t>(chosen.offsets.size(), 0);  // rows may retain nothing
+      const detail::row_moves kept{
+          .slots = chosen.slots.data(), .room = offset_t(chosen.slots.size()), .offsets = chosen.offsets.data()};
+      auto memory = in_token_order(got.cache(), order);
+      if (round % 3 == 0) {  // in place
+        const auto moved = detail::moved_within(got.cache(), 2, side(got.states()));
+        const detail::in_place_task<std::remove_const_t<decltype(moved)>> task{got.shape, kept, moved};
+        got.run(task.blocks(), 0, task, [](auto& b, const auto& t) { detail::compact_rows(b, t); });
+      } else if (round % 3 == 1) {  // into other memory
+        const auto keys = got.keys, values = got.values;
+        const cache from{got.shape, got.lengths.data(), entries{keys.data(), hnd(1, kv_heads, capacity, dim), dim},
+                         entries{values.data(), hnd(1, kv_heads, capacity, value_dim), value_dim}};
+        const auto moved = detail::moved_between(from, got.cache(), side(got.states()));
+        const detail::gather_task<std::remove_const_t<decltype(moved)>> task{got.shape, kept, moved, 3};
+        got.run(task.blocks(), 0, task, [](auto& b, const auto& t) { detail::gather_rows(b, t); });
+      } else {  // with the fewest moves
+        carver count;
+        detail::swap_memory::take(count, kept.room, got.shape.rows());
+        host::scratch scratch(count.bytes());
+        carver place(scratch.get().data);
+        const auto m = detail::swap_memory::take(place, kept.room, got.shape.rows());
+        const auto physical = got.cache();
+        const detail::swap_task<std::remove_const_t<decltype(physical)>> plan{physical, order, kept, m};
+        const auto moved = detail::moved_within(physical, 1, side(got.states()));
+        got.run(got.shape.rows(), detail::plan_swaps_bytes, plan,
+                [&](auto& b, const auto& t) { detail::plan_swaps(b, t, moved); });
+        const detail::gather_task<std::remove_const_t<decltype(moved)>> task{got.shape, detail::planned(kept, m), moved,
+                                                                             2};
+        got.run(task.blocks(), 0, task, [](auto& b, const auto& t) { detail::gather_rows(b, t); });
+      }
+      got.run(1, 0, kept, [&](auto& b, const auto& k) {
+        detail::write_lengths(b, k, index_t(got.shape.rows()), got.lengths.data());
+      });
+      wanted.all[0].compact(chosen.view());
+      if (round % 3 == 2) {  // what was swapped is put back into token order, so that the next round finds it
+        for (index_t r = 0; r < got.shape.rows(); ++r) {
+          const row_id row = got.shape.row(r);
+          std::vector<std::vector<float>> k, v;
+          for (index_t s = 0; s < got.lengths[std::size_t(r)]; ++s) {
+            memory.keys().load(row, s, k.emplace_back(std::size_t(dim)).data());
+            memory.values().load(row, s, v.emplace_back(std::size_t(value_dim)).data());
+          }
+          for (index_t s = 0; s < got.lengths[std::size_t(r)]; ++s) {
+            std::copy_n(k[std::size_t(s)].begin(), dim, got.cache().keys().at(row, s, 0));
+            std::copy_n(v[std::size_t(s)].begin(), value_dim, got.cache().values().at(row, s, 0));
+            order(row, s) = s;
+          }
+        }
+      }
+      check_same(wanted, got);
+      wanted.all[0].feed(3);
+      got.feed({3}, wanted);
+      check_same(wanted, got);
+    }
+  };
+  using by_queries = std::integral_constant<row_feed, row_feed::queries>;
+  using by_attention = std::integral_constant<row_feed, row_feed::attention>;
+  check(h2o{.budget = slots(14)}, by_queries{}, 5);
+  check(h2o{.budget = slots(14)}, by_attention{}, 6);
+  check(snapkv<>{.budget = slots(14), .window = 4}, by_attention{}, 7);
+  check(snapkv<>{.budget = slots(14), .window = 4}, by_queries{}, 8);
+}
+
+TEST_CASE("decode kernels: a state goes from the device to the CPU and back in the middle of a life") {
+  const h2o policy{.budget = slots(14)};
+  std::vector<tokens> texts;
+  texts.emplace_back(layers, kv_heads, group, 60, dim, value_dim, 4);
+  on_the_cpu<h2o, row_feed::attention> wanted{{}, policy, 20};
+  wanted.all.emplace_back(texts[0], policy, capacity, 20, 0);
+  on_the_device<h2o, row_feed::attention> got(policy, texts, 20, 4);
+  wanted.all[0].feed(20);
+  got.feed({20}, wanted);
+  for (int step = 0; step < 20; ++step) {
+    wanted.evict(0, 1);
+    got.evict(1);
+    // What lies behind the last slot of a row means nothing; all else has the same bytes, so they may change places.
+    const auto a = wanted.all[0].state().parts(), b = got.state(0).parts();
+    REQUIRE(*a.header == *b.header);
+    if (step % 5 == 4)
+      std::memcpy(wanted.all[0].memory().data(), got.state(0).bytes().data,
+                  std::size_t(wanted.all[0].memory().size() * sizeof(cache_line)));
+    wanted.all[0].feed(1);
+    got.feed({1}, wanted);
+    check_same(wanted, got);
+  }
+}
+
+TEST_CASE("decode kernels: what only the device can know to be wrong does no harm") {
+  const h2o policy{.budget = slots(6)};
+  std::vector<tokens> texts;
+  texts.emplace_back(layers, kv_heads, group, 60, dim, value_dim, 9);
+  on_the_cpu<h2o, row_feed::queries> none{{}, policy, 0};
+  on_the_device<h2o, row_feed::queries> got(policy, texts, 0, 9);
+  got.feed({20}, none);
+  SUBCASE("a row whose state has not seen its last slot stays as it is, the others do not") {
+    ++got.lengths[1];
+    const auto keys = got.keys;
+    got.evict(1);
+    CHECK(got.lengths == std::vector<index_t>{6, 21, 6, 6});
+    CHECK(std::equal(keys.begin() + capacity * dim, keys.begin() + 2 * capacity * dim,
+                     got.keys.begin() + capacity * dim, [](float a, float b) { return host::same_bits(a, b); }));
+    CHECK(got.state(0).length({0, 0, 1, 1}) == 20);
+  }
+  SUBCASE("an impossible budget keeps rows whole") {
+    got.policy.budget = slots(1);
+    got.policy.sinks = 3;
+    got.evict(1);
+    CHECK(got.lengths == std::vector<index_t>(4, 20));
+  }
+  SUBCASE("slots beyond the capacity of a state do not become known") {
+    for (index_t& n : got.lengths) n = capacity + 7;
+    const std::vector<cache_line> before = got.pool;
+    const auto in =
+        inputs{got.cache(), query_view{entries{texts[0].queries.data(), hnd(1, 4, 60, dim), dim}, 4, index_t{28}}};
+    host::scratch logits(4 * detail::rows_at_once * capacity * 4);
+    got.run(4, detail::attend_bytes,
+            detail::observe_task_of(policy, got.states(), in, capacity, reinterpret_cast<float*>(logits.get().data)),
+            [](auto& b, const auto& t) { detail::observe_row(b, t); });
+    CHECK(got.state(0).length({}) == capacity);
+    CHECK(got.state(0).seen() == capacity);
+    CHECK(std::memcmp(before.data(), got.pool.data(), before.size() / 2 * sizeof(cache_line)) == 0);  // piece 0
+  }
+  SUBCASE("a state that was never started is left alone") {
+    std::memset(static_cast<void*>(got.pool.data()), 0xff, got.pool.size() * sizeof(cache_line));
+    const std::vector<cache_line> before = got.pool;
+    const auto keys = got.keys;
+    got.feed({1}, none);
+    got.evict(1);
+    CHECK(std::memcmp(before.data(), got.pool.data(), before.size() * sizeof(cache_line)) == 0);
+    CHECK(got.lengths == std::vector<index_t>(4, 21));
+  }
+}
+
+TEST_CASE("decode kernels: a full row gets no slot, its neighbours do") {
+  std::vector<float> keys(8, 0), more{1, 2, 3, 4};
+  std::vector<offset_t> room{0, 3, 8};
+  std::vector<index_t> lengths{2, 3}, added{2, 2};
+  const cache_shape shape{.kv_heads = 2};
+  const key_cache to{shape, lengths.data(), entries{keys.data(), flat{room.data(), 1}, 1}};
+  const key_cache from{shape, added.data(), entries{more.data(), hnd(1, 2, 2, 1), 1}};
+  const auto moved = detail::moved_between(from, to);
+  const detail::append_task<std::remove_const_t<decltype(from)>, std::remove_const_t<decltype(moved)>> task{
+      from, moved, lengths.data()};
+  simulated::run_grid(2, 32, 0, 1, [&](simulated::block& b) { detail::append_row(b, task); });
+  CHECK(keys == std::vector<float>{0, 0, 0, 0, 0, 0, 3, 4});
+  CHECK(lengths == std::vector<index_t>{2, 5});
+}
