@@ -4,6 +4,7 @@
 #include <kvevict/cuda/compact/swap_fill.hpp>
 #include <kvevict/cuda/decode/append.hpp>
 #include <kvevict/cuda/decode/tasks.hpp>
+#include <kvevict/cuda/score/attention.hpp>
 
 #include "../support/sequence.hpp"
 #include "../support/simulated_block.hpp"
@@ -273,6 +274,90 @@ void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_
   }
 }
 
+/// The columns of `evict` from the states, by the kernels that an entry point launches.
+template <class Policy, row_feed Feed, class Inputs, class Source>
+void simulated_columns(on_the_device<Policy, Feed>& d, const Inputs& in, const Source& source,
+                       const detail::column_output& out) {
+  const auto rows = index_t(d.shape.rows());
+  const auto& positions = in.template get<input_kind::positions>();
+  const auto give = [&](const auto& from) {
+    const detail::given_task<Source, std::remove_cvref_t<decltype(in.cache)>, std::remove_cvref_t<decltype(from)>,
+                             std::remove_cvref_t<decltype(positions)>>
+        task{source, in.cache, from, positions, group, 2, out};
+    d.run(rows * 2, 0, task, [](auto& b, const auto& t) { detail::given_columns(b, t); });
+  };
+  if (detail::sums_are_given(source, in)) {
+    give(in.template get<input_kind::attention_sums>());
+  } else if constexpr (Feed == row_feed::attention) {
+    give(in.template get<input_kind::attention>());
+  } else {
+    const auto& queries = in.template get<input_kind::queries>();
+    const detail::rule_budget<decltype(d.policy.rule())> budget{d.policy.rule(), d.policy.protection()};
+    detail::attention_task<Source, std::remove_cvref_t<decltype(in.cache)>, std::remove_cvref_t<decltype(queries)>,
+                           detail::not_given, std::remove_cvref_t<decltype(positions)>,
+                           std::remove_cvref_t<decltype(budget)>>
+        task{source, in.cache, queries, {}, positions, budget};
+    task.group_size = group;
+    carver count;
+    const offset_t wide = detail::softmax_parts::columns_of(group, source.window);
+    detail::softmax_parts::take(count, rows, 1, wide);
+    host::scratch memory(count.bytes());
+    carver place(memory.get().data);
+    task.parts = detail::softmax_parts::take(place, rows, 1, wide);
+    task.out = out;
+    using products = detail::fma_products;
+    simulated::run_grid(rows, 64, detail::attention_sums_bytes<products>(64), 1,
+                        [&](auto& b) { detail::attention_sums<products>(b, task); });
+    simulated::run_grid(rows, 64, detail::attention_columns_bytes<products>, 2,
+                        [&](auto& b) { detail::attention_columns<products>(b, task); });
+  }
+}
+
+/// `evict` from the states: its kernels in the order of their launches; what each row retains.
+template <class Policy, row_feed Feed>
+std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d) {
+  const auto in = detail::bounded(detail::eviction_inputs(inputs{d.cache()}, d.states()), capacity);
+  const auto rows = index_t(d.shape.rows());
+  std::vector<offset_t> offsets(std::size_t(rows) + 1), kept_offsets(offsets.size());
+  std::vector<index_t> budget_lengths(std::size_t(rows), -1), slots_kept(std::size_t(rows * capacity));
+  std::vector<float> columns(std::size_t(rows * group * capacity), NAN), scores(std::size_t(rows * capacity), NAN);
+  d.run(1, detail::lay_out_bytes, in,
+        [&](auto& b, const auto& of) { detail::lay_out_rows(b, of, offsets.data(), budget_lengths.data()); });
+  const detail::column_output out{columns.data(), offset_t{group} * capacity, capacity};
+  if constexpr (detail::attention_sources<decltype(d.policy.scorer())> != 0)
+    simulated_columns(d, in, detail::attention_of(d.policy.scorer()), out);
+  detail::program_extent extent = detail::extent_on_device(in, capacity);
+  extent.columns = columns.data();
+  auto score = detail::score_task_of(d.policy, in, ragged<float>{scores.data(), offsets.data(), rows}, extent);
+  host::scratch scratch(score.scratch_bytes * rows);
+  score.scratch = scratch.get().data;
+  d.run(rows, detail::program_memory_bytes, score, [](auto& b, const auto& t) { detail::score_row(b, t); });
+  detail::select_task<decltype(d.policy.rule())> task{
+      .rule = d.policy.rule(), .protection = d.policy.protection(), .shape = d.shape};
+  task.scores = scores.data();
+  task.score_offsets = offsets.data();
+  task.budget_lengths = budget_lengths.data();
+  task.slots = slots_kept.data();
+  task.slots_room = offset_t(slots_kept.size());
+  task.offsets = kept_offsets.data();
+  carver count;
+  detail::share_memory::take(count, rows);
+  host::scratch share(count.bytes());
+  carver place(share.get().data);
+  const auto memory = detail::share_memory::take(place, rows);
+  if constexpr (decltype(d.policy.rule())::joint) {
+    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64, detail::share_pool_bytes, 3,
+                         {{memory.reached, detail::share_memory::reached_count(rows)}},
+                         [&](simulated::block& b) { detail::share_pool(b, task, memory); });
+    task.budgets = memory.budgets;
+  }
+  d.run(rows, detail::select_row_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });
+  std::vector<std::vector<index_t>> result;
+  for (std::size_t r = 0; r + 1 < kept_offsets.size(); ++r)
+    result.emplace_back(slots_kept.begin() + kept_offsets[r], slots_kept.begin() + kept_offsets[r + 1]);
+  return result;
+}
+
 }  // namespace
 
 TEST_CASE("decode kernels: hundreds of steps keep the CPU's slots, policies fed by queries") {
@@ -485,4 +570,38 @@ TEST_CASE("decode kernels: a full row gets no slot, its neighbours do") {
   simulated::run_grid(2, 32, 0, 1, [&](simulated::block& b) { detail::append_row(b, task); });
   CHECK(keys == std::vector<float>{0, 0, 0, 0, 0, 0, 3, 4});
   CHECK(lengths == std::vector<index_t>{2, 5});
+}
+
+TEST_CASE("decode kernels: a selection from the states, by the kernels of an eviction, is the CPU's") {
+  const auto check = [](const auto& policy, auto feed, index_t prompt, std::uint32_t seed) {
+    constexpr row_feed how = decltype(feed)::value;
+    using policy_type = std::remove_cvref_t<decltype(policy)>;
+    std::vector<tokens> texts;
+    for (unsigned i = 0; i < 2; ++i) texts.emplace_back(layers, kv_heads, group, 90, dim, value_dim, seed + 7 * i);
+    on_the_cpu<policy_type, how> wanted{{}, policy, prompt};
+    for (index_t i = 0; i < 2; ++i) wanted.all.emplace_back(texts[std::size_t(i)], policy, capacity, prompt, i);
+    on_the_device<policy_type, how> got(policy, texts, prompt, seed);
+    for (int step = 0; step < 8; ++step) {
+      const std::vector<index_t> n = step == 0 ? std::vector<index_t>{21, 34} : std::vector<index_t>{2, 3};
+      for (std::size_t i = 0; i < 2; ++i) wanted.all[i].feed(n[i]);
+      got.feed(n, wanted);
+      const auto chosen = simulated_evict(got);
+      for (index_t r = 0; r < got.shape.rows(); ++r) {
+        const row_id row = got.shape.row(r);
+        const auto expected = wanted.all[std::size_t(row.seq)].select().rows();
+        REQUIRE(chosen[std::size_t(r)] == expected[std::size_t(row.layer * kv_heads + row.kv_head)]);
+      }
+      for (std::size_t i = 0; i < 2; ++i) wanted.evict(i, 1);
+      got.evict(1);
+    }
+  };
+  using by_queries = std::integral_constant<row_feed, row_feed::queries>;
+  using by_attention = std::integral_constant<row_feed, row_feed::attention>;
+  check(snapkv<>{.budget = percent(50), .window = 5}, by_queries{}, 24, 1);
+  check(ahakv<>{.budget = percent(50), .window = 5}, by_queries{}, 24, 2);
+  check(adakv{ahakv<>{.budget = slots(13), .window = 4}}, by_queries{}, 0, 3);
+  check(h2o{.budget = slots(13)}, by_queries{}, 0, 4);
+  check(snapkv<>{.budget = percent(50), .window = 5}, by_attention{}, 24, 5);
+  check(adakv{h2o{.budget = percent(50)}}, by_attention{}, 24, 6);
+  check(keydiff{.budget = percent(50), .recent = 2}, by_queries{}, 24, 7);
 }

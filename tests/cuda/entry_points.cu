@@ -47,3 +47,42 @@ template status kvevict::gather(const gpu&, const room&, const selection&, const
 template status kvevict::compact_in_place(const gpu&, const room&, const selection&, const side_array<index_t>&);
 template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,
                                    const side_array<float>&);
+
+using given = attention_view<entries<const float, strided>>;
+
+template status kvevict::score_rows(const gpu&, const snapkv<>&, const inputs<held<bfloat16>, given>&,
+                                    const ragged<float>&, const workspace&);
+
+using fed_queries = device_states<>;
+using fed_attention = device_states<row_feed::attention>;
+
+template status kvevict::start(const gpu&, const h2o&, const sequence_extent&, const decode_state<>&);
+template status kvevict::append(const gpu&, const room&, const pages&, const span<index_t>&);
+template status kvevict::observe(const gpu&, const h2o&, const fed_queries&, const inputs<pages, asked<bfloat16>>&,
+                                 const workspace&);
+template status kvevict::observe(const gpu&, const h2o&, const fed_attention&, const inputs<room, given>&,
+                                 const workspace&);
+template status kvevict::observe(const gpu&, const ahakv<score::step_gain, every_row>&, const fed_queries&,
+                                 const inputs<room, asked<bfloat16>>&, const workspace&);
+template status kvevict::observe(const gpu&, const snapkv<>&, const fed_queries&, const inputs<room, asked<bfloat16>>&,
+                                 const workspace&);
+template status kvevict::observe(const gpu&, const knorm&, const fed_queries&, const inputs<room>&, const workspace&);
+template status kvevict::evict(const gpu&, const snapkv<>&, const fed_queries&, const inputs<room>&, const selection&,
+                               const workspace&);
+template status kvevict::evict(const gpu&, const h2o&, const fed_attention&, const inputs<room>&, const selection&,
+                               const workspace&);
+template status kvevict::evict_in_place(const gpu&, const h2o&, const fed_attention&, const inputs<room>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::evict_in_place(const gpu&, const snapkv<>&, const fed_queries&, const inputs<pages>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::evict_in_place(const gpu&, const tova&, const fed_queries&, const inputs<room>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::evict_in_place(const gpu&, const adakv<ahakv<>>&, const fed_queries&,
+                                        const inputs<pages, value_norm_view>&, const span<index_t>&, const workspace&,
+                                        const eviction_pace&);
+template status kvevict::evict_in_place(const gpu&, const streaming_llm&, const fed_queries&, const inputs<room>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::compact_in_place(const gpu&, const room&, const selection&,
+                                          const detail::moved_states<row_feed::attention>&);
+template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,
+                                   const detail::moved_states<row_feed::queries>&);
