@@ -50,6 +50,27 @@ struct evicted_rows {
 template <class Policy, class Element>
 evicted_rows evict(const Policy& policy, const cache_rows<Element>& in);
 
+/// The tokens of one sequence, known beforehand, and how it lives.
+struct decode_life {
+  kvevict::cache_shape shape;  ///< of one sequence
+  index_t group = 1, count = 0, dims = 0, capacity = 0, every = 1;
+  std::vector<kvevict::bfloat16> keys, values;  ///< [rows][count][dims]
+  std::vector<kvevict::bfloat16> queries;       ///< [rows * group][count][dims]
+};
+
+struct decoded {
+  std::vector<std::vector<kvevict::cache_line>> states;  ///< after each step
+  std::vector<kvevict::bfloat16> keys;                   ///< [rows][capacity][dims], at the end
+};
+
+/// All tokens one by one, by a graph that is captured once; empty where a call failed.
+template <class Policy>
+decoded decode(const Policy& policy, const decode_life& life);
+
+/// What a call of `evict_in_place` says that is to be refused.
+kvevict::status one_eviction(const kvevict::workspace& states, const kvevict::workspace& memory, index_t* lengths,
+                             index_t every);
+
 /// What one call says; it may be refused before it reaches a device.
 kvevict::status one_call(const kvevict::row_scores& in, const kvevict::selection& out,
                          const kvevict::workspace& memory);

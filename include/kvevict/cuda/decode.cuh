@@ -7,6 +7,7 @@
 #include <kvevict/cuda/decode/observe.hpp>
 #include <kvevict/cuda/decode/tasks.hpp>
 #include <kvevict/cuda/evict.cuh>
+#include <kvevict/decode/append.hpp>
 
 /// Decode on the device (decode/state.hpp): the CPU's calls, with states whose bytes are the device's. All lengths and
 /// counters lie there, too, and grids follow from what the host knows, so the calls of one step can be captured into a
@@ -99,23 +100,10 @@ template <row_feed Feed, eviction_policy Policy>
 /// slots gets none. Errors: null pointers, disagreeing shapes or dims, a refused launch.
 template <cache_view Added, cache_view To>
 [[nodiscard]] status append(const gpu& on, const Added& added, const To& to, const span<index_t>& lengths) {
-  static_assert(!cache_with_values<Added> || cache_with_values<To>,
-                "kvevict: the destination needs values because the source has them");
-  const cache_shape shape = to.shape(), other = added.shape();
-  if (const status s = check(shape); !s.ok()) return s;
-  if (other.layers != shape.layers || other.seqs != shape.seqs || other.kv_heads != shape.kv_heads)
-    return {status_code::bad_shape, "added", "what is appended needs the same layers, seqs and kv_heads"};
-  if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};
-  if (lengths.size() != shape.rows()) return {status_code::bad_shape, "lengths", "there must be one length per row"};
-  if (const status s = check(added.keys(), "added.keys"); !s.ok()) return s;
-  if (const status s = detail::check_known_target(added.keys(), to.keys(), "to.keys"); !s.ok()) return s;
-  if constexpr (cache_with_values<Added>) {
-    if (const status s = check(added.values(), "added.values"); !s.ok()) return s;
-    if (const status s = detail::check_known_target(added.values(), to.values(), "to.values"); !s.ok()) return s;
-  }
+  if (const status s = detail::check_append(added, to, lengths); !s.ok()) return s;
   const auto moved = detail::moved_between(added, to);
   const detail::append_task<Added, std::remove_const_t<decltype(moved)>> task{added, moved, lengths.data};
-  return detail::launch<detail::append_threads>(on, shape.rows(), 0, detail::append_body<decltype(task)>{task});
+  return detail::launch<detail::append_threads>(on, to.shape().rows(), 0, detail::append_body<decltype(task)>{task});
 }
 
 /// Bytes of the device that `observe`, `evict` and `evict_in_place` need; 0 where the call will be refused.

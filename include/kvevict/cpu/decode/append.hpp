@@ -4,7 +4,7 @@
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/detail/copy_entry.hpp>
 #include <kvevict/cpu/select/receipt.hpp>
-#include <kvevict/view/check.hpp>
+#include <kvevict/decode/append.hpp>
 
 namespace kvevict {
 
@@ -16,24 +16,8 @@ namespace kvevict {
 /// the row would need; strides alone do not know their room.
 template <class Executor, cache_view Added, cache_view To>
 status append(const cpu<Executor>& on, const Added& added, const To& to, const span<index_t>& lengths) {
-  static_assert(!cache_with_values<Added> || cache_with_values<To>,
-                "kvevict: the destination needs values because the source has them");
-  const cache_shape shape = to.shape(), other = added.shape();
-  if (const status s = check(shape); !s.ok()) return s;
-  if (other.layers != shape.layers || other.seqs != shape.seqs || other.kv_heads != shape.kv_heads)
-    return {status_code::bad_shape, "added", "what is appended needs the same layers, seqs and kv_heads"};
-  if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};
-  if (lengths.size() != shape.rows()) return {status_code::bad_shape, "lengths", "there must be one length per row"};
-  if (const status s = check(added.keys(), "added.keys"); !s.ok()) return s;
-  if (const status s = check(to.keys(), "to.keys"); !s.ok()) return s;
-  if (added.keys().dims() != to.keys().dims())
-    return {status_code::bad_shape, "added.keys", "source and destination need the same dims per entry"};
-  if constexpr (cache_with_values<Added>) {
-    if (const status s = check(added.values(), "added.values"); !s.ok()) return s;
-    if (const status s = check(to.values(), "to.values"); !s.ok()) return s;
-    if (added.values().dims() != to.values().dims())
-      return {status_code::bad_shape, "added.values", "source and destination need the same dims per entry"};
-  }
+  if (const status s = detail::check_append(added, to, lengths); !s.ok()) return s;
+  const cache_shape shape = to.shape();
   for (index_t r = 0; r < shape.rows(); ++r) {
     const row_id row = shape.row(r);
     const index_t more = added.length(row);
