@@ -50,7 +50,7 @@ std::vector<int> layers_to_run(const capture_file& file, const std::vector<int>&
     if (std::find(file.layers().begin(), file.layers().end(), layer) == file.layers().end()) {
       std::string there;
       for (const int l : file.layers()) there += (there.empty() ? "" : ", ") + std::to_string(l);
-      throw capture_error("--layers: the file has no layer " + std::to_string(layer) + "; it has " + there);
+      throw file_error("--layers: the file has no layer " + std::to_string(layer) + "; it has " + there);
     }
   return chosen;
 }

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <kvevict/cpu/openmp.hpp>
+#include <kvevict/policy/spec.hpp>
+#include <stdexcept>
+
+#include "eviction.hpp"
+
+/// The glue between the engine and a policy: a decode state per layer, and the four calls of decode/state.hpp.
+template <class Policy>
+class policy_evictor final : public evictor {
+ public:
+  policy_evictor(const Policy& policy, const llama_config& model, kv_memory& cache, int prompt_length)
+      : policy_(policy), model_(model), cache_(cache), states_(static_cast<std::size_t>(model.layers)) {
+    for (int layer = 0; layer < model.layers; ++layer) {
+      kvevict::sequence_extent extent{.shape = {1, 1, model.kv_heads, layer, model.layers},
+                                      .capacity = cache.capacity()};
+      extent.query_heads = model.query_heads;
+      extent.head_dim = model.dims;
+      extent.prompt_length = prompt_length;
+      auto& memory = states_[static_cast<std::size_t>(layer)];
+      memory.resize(kvevict::cache_lines(kvevict::state_bytes(policy, extent)));
+      require(start(policy, extent, state(layer)));
+    }
+  }
+
+  void after_attention(const layer_rows& rows, int slack) override {
+    using namespace kvevict;
+    const auto start_time = std::chrono::steady_clock::now();
+    const auto held = cache_.view(rows.layer, model_.layers);
+    const strided order{.head = model_.dims, .slot = model_.query_heads * model_.dims};
+    const inputs in{held, query_view{entries{rows.queries, order, model_.dims}, model_.query_heads, rows.tokens},
+                    log_sum_exp_view{rows.log_sum_exp, strided{.head = rows.tokens, .slot = 1}}};
+    const decode_state of = state(rows.layer);
+    require(observe(on_, policy_, of, in, room(workspace_bytes(on_, policy_, of, in))));
+    if (slack >= 0) make_room(of, inputs{held}, slack, rows.layer);
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time).count();
+  }
+
+  [[nodiscard]] std::vector<int> positions(int layer, int kv_head) const override {
+    const auto all = state(layer).positions({0, 0, kv_head, kv_head});
+    return {all.begin(), all.end()};
+  }
+  [[nodiscard]] std::int64_t state_bytes() const override {
+    std::int64_t bytes = 0;
+    for (const auto& memory : states_) bytes += static_cast<std::int64_t>(memory.size() * sizeof(kvevict::cache_line));
+    return bytes;
+  }
+  [[nodiscard]] double seconds() const override { return seconds_; }
+
+ private:
+  template <class Inputs>
+  void make_room(const kvevict::decode_state<>& of, const Inputs& in, int slack, int layer) {
+    using namespace kvevict;
+    const offset_t budgets = selection_capacity(policy_, of, in);
+    offset_t slots_held = 0;
+    for (int h = 0; h < model_.kv_heads; ++h) slots_held += cache_.lengths(layer)[h];
+    if (slots_held < budgets + static_cast<offset_t>(slack) * model_.kv_heads) return;
+    slots_.resize(static_cast<std::size_t>(budgets));
+    offsets_.resize(static_cast<std::size_t>(model_.kv_heads) + 1);
+    const selection kept{slots_, offsets_};
+    require(evict(on_, policy_, of, in, kept, room(workspace_bytes(on_, policy_, of, in))));
+    require(compact_in_place(on_, in.cache, kept, side(of)));
+    retained_lengths(kept, cache_.lengths(layer));
+    cache_.release(layer);
+  }
+  [[nodiscard]] kvevict::decode_state<> state(int layer) const {
+    auto& memory = states_[static_cast<std::size_t>(layer)];
+    return kvevict::decode_state<>{kvevict::workspace_of(memory)};
+  }
+  [[nodiscard]] kvevict::workspace room(kvevict::offset_t bytes) {
+    if (scratch_.size() < kvevict::cache_lines(bytes)) scratch_.resize(kvevict::cache_lines(bytes));
+    return kvevict::workspace_of(scratch_);
+  }
+  static void require(const kvevict::status& s) {
+    if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
+  }
+
+  Policy policy_;
+  llama_config model_;
+  kv_memory& cache_;
+  kvevict::cpu<kvevict::openmp> on_{kvevict::openmp{}};
+  mutable std::vector<std::vector<kvevict::cache_line>> states_;  // the library writes to what a state points to
+  std::vector<kvevict::cache_line> scratch_;
+  std::vector<kvevict::index_t> slots_;
+  std::vector<kvevict::offset_t> offsets_;
+  double seconds_ = 0;
+};
+
+/// The evictor of a spec that has head-wise budgets, or has not.
+template <bool Adaptive>
+std::unique_ptr<evictor> make_kind(const std::string& spec, kvevict::amount budget, const llama_config& model,
+                                   kv_memory& cache, int prompt_length) {
+  std::unique_ptr<evictor> made;
+  const std::string problem = kvevict::visit_policy(spec, budget, [&](const auto& policy) {
+    if constexpr (Adaptive == requires { policy.base; })
+      made =
+          std::make_unique<policy_evictor<std::remove_cvref_t<decltype(policy)>>>(policy, model, cache, prompt_length);
+  });
+  if (!problem.empty()) throw std::runtime_error(problem);
+  return made;
+}
