@@ -188,6 +188,7 @@ int main(int argc, char** argv) {
   if (const int failed = context.run(); failed != 0) return failed;
   std::puts(
       "skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs; scores are the "
-      "CPU's within bounds, and evictions select by them");
+      "CPU's within bounds, and evictions select by them; keys turn while they move and where they lie, and blocks are "
+      "freed as on the CPU");
   return 77;
 }
