@@ -190,7 +190,10 @@ struct on_the_device {
       run(task.units(), detail::make_room_bytes, task, [](auto& b, const auto& t) { detail::make_room(b, t); });
     } else {
       std::map<const void*, offset_t> shared;
-      if (task_type::joint) shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
+      if (task_type::joint) {
+        shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
+        shared[m.share.budgets] = shape.rows();
+      }
       simulated::run_teams(index_t(task.units()), 1 + int(chance() % 2), threads(), detail::make_room_bytes,
                            std::uint32_t(chance()), shared, [&](simulated::block& b) { detail::make_room(b, task); });
     }
@@ -346,12 +349,14 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
   carver place(share.get().data);
   const auto memory = detail::share_memory::take(place, rows);
   if constexpr (decltype(d.policy.rule())::joint) {
-    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64, detail::share_pool_bytes, 3,
-                         {{memory.reached, detail::share_memory::reached_count(rows)}},
-                         [&](simulated::block& b) { detail::share_pool(b, task, memory); });
+    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64, detail::selection_memory_bytes, 3,
+                         {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
+                         [&](simulated::block& b) {
+                           detail::share_pool(b, task, memory, detail::selection_memory<simulated::block>::take(b));
+                         });
     task.budgets = memory.budgets;
   }
-  d.run(rows, detail::select_row_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });
+  d.run(rows, detail::selection_memory_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });
   std::vector<std::vector<index_t>> result;
   for (std::size_t r = 0; r + 1 < kept_offsets.size(); ++r)
     result.emplace_back(slots_kept.begin() + kept_offsets[r], slots_kept.begin() + kept_offsets[r + 1]);
@@ -441,10 +446,10 @@ TEST_CASE("decode kernels: states follow the slots that a selection retains, how
         got.run(task.blocks(), 0, task, [](auto& b, const auto& t) { detail::gather_rows(b, t); });
       } else {  // with the fewest moves
         carver count;
-        detail::swap_memory::take(count, kept.room, got.shape.rows());
+        detail::swap_memory::take(count, kept.room, got.shape.rows(), false);
         host::scratch scratch(count.bytes());
         carver place(scratch.get().data);
-        const auto m = detail::swap_memory::take(place, kept.room, got.shape.rows());
+        const auto m = detail::swap_memory::take(place, kept.room, got.shape.rows(), false);
         const auto physical = got.cache();
         const detail::swap_task<std::remove_const_t<decltype(physical)>> plan{physical, order, kept, m};
         const auto moved = detail::moved_within(physical, 1, side(got.states()));

@@ -292,6 +292,6 @@ int main(int argc, char** argv) {
   std::puts(
       "skipped: no CUDA device; not run: a selection is the CPU's, also captured, also after 100 runs; scores are the "
       "CPU's within bounds, and evictions select by them; a captured step decodes a whole sequence and keeps the CPU's "
-      "slots");
+      "slots; keys turn while they move and where they lie, and blocks are freed as on the CPU");
   return 77;
 }

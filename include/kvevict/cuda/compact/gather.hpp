@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/cuda/compact/turned.hpp>
 
 /// Retained entries into other memory, some blocks per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -35,14 +35,14 @@ template <class Moved>
 }
 
 /// The block's share of the entries of a row.
-template <class Block, class Moved>
+template <class Block, class Moved, class Table>
 KVEVICT_HOST_DEVICE void move_share(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t share,
-                                    index_t shares) {
+                                    index_t shares, const Table& turns) {
   if constexpr (requires { m.retain(b, row, kept); }) {
     if (share == 0) m.retain(b, row, kept);
   } else {
     by_pieces(m, [&]<class Piece>(const Piece&) {
-      auto entries = hold<Piece>(b, m, row, kept, m.pieces);
+      auto entries = hold<Piece>(b, m, row, kept, m.pieces, turns);
       const offset_t step = entries.at_once();
       KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
         KVEVICT_ROLLED for (offset_t start = share * step; start < entries.count; start += shares * step) {
@@ -64,7 +64,8 @@ KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   bool fits = true;
   task.moved.each([&](const auto& m, index_t) { fits = fits && has_room_for(m, row, count); });
   if (!fits) return;
-  task.moved.each([&](const auto& m, index_t) { move_share(b, m, row, task.kept, share, task.shares); });
+  const auto turns = take_turn_table(b, task.moved);
+  task.moved.each([&](const auto& m, index_t) { move_share(b, m, row, task.kept, share, task.shares, turns); });
 }
 
 }  // namespace kvevict::detail

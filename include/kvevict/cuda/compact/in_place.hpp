@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/cuda/compact/turned.hpp>
 
 /// Retained entries to the front of their own rows. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -23,7 +23,7 @@ struct in_place_task {
   return static_cast<index_t>(greatest<offset_t>(1, wanted / rows));
 }
 
-/// Slides the pieces first_piece .. last_piece (excluded) of the retained entries of a row, by one block.
+/// Slides the entries that the block has in its hands, the pieces from `first_piece` on.
 ///
 /// It goes from front to back in chunks of n entries: reads chunk c, waits, writes chunk c. Entry k comes from
 /// retained[k] >= k, so chunk c reads at c n or behind it and writes before (c + 1) n. Hence
@@ -34,35 +34,30 @@ struct in_place_task {
 ///
 /// and one wait per chunk is enough: the next chunk may be read while this one is being written. Pieces of an entry
 /// never meet, be they another block's or this one's in a later pass over the row.
-template <class Block, class Moved>
-KVEVICT_HOST_DEVICE void slide_entries(Block& b, const Moved& m, const row_id& row, const index_t* retained,
-                                       index_t count, index_t first_piece, index_t last_piece) {
-  by_pieces(m, [&]<class Piece>(const Piece&) {
-    in_hand<Piece, Block, Moved> entries{b,       m,     row,        retained,
-                                         nullptr, count, last_piece, b.template make_local<handful<Piece>>()};
-    const offset_t step = entries.at_once();
-    KVEVICT_ROLLED for (index_t first = first_piece; first < last_piece; first += m.lanes()) {
-      KVEVICT_ROLLED for (offset_t start = 0; start < count; start += step) {
-        // Slots ascend, so where the last one of a chunk stays where it is, all before it do.
-        const offset_t last = least<offset_t>(start + step, count) - 1;
-        if (retained[last] == last) continue;
-        entries.read(start, first);
-        b.sync();
-        entries.write(start, first);
-      }
+template <class Block, class Hand>
+KVEVICT_HOST_DEVICE void slide_entries(Block& b, Hand entries, index_t first_piece) {
+  const offset_t step = entries.at_once();
+  KVEVICT_ROLLED for (index_t first = first_piece; first < entries.last_piece; first += entries.m.lanes()) {
+    KVEVICT_ROLLED for (offset_t start = 0; start < entries.count; start += step) {
+      if (entries.stay(least<offset_t>(start + step, entries.count) - 1)) continue;
+      entries.read(start, first);
+      b.sync();
+      entries.write(start, first);
     }
-  });
+  }
 }
 
 /// One part of a row of what moves, by one block.
-template <class Block, class Moved>
-KVEVICT_HOST_DEVICE void slide_part(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t part) {
+template <class Block, class Moved, class Table>
+KVEVICT_HOST_DEVICE void slide_part(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t part,
+                                    const Table& turns) {
   if constexpr (requires { m.retain(b, row, kept); }) {
     m.retain(b, row, kept);
   } else {
     const index_t first = part * m.per_part;
-    slide_entries(b, m, row, kept.slots + kept.offsets[row.index], kept.count(row.index), first,
-                  least(first + m.per_part, m.pieces));
+    by_pieces(m, [&]<class Piece>(const Piece&) {
+      slide_entries(b, hold<Piece>(b, m, row, kept, least(first + m.per_part, m.pieces), turns), first);
+    });
   }
 }
 
@@ -73,8 +68,9 @@ KVEVICT_HOST_DEVICE void compact_rows(Block& b, const in_place_task<Moved>& task
   const row_id row = task.shape.row(b.index() / parts);
   const index_t part = b.index() % parts;
   if (!task.kept.has(row.index)) return;
+  const auto turns = take_turn_table(b, task.moved);
   task.moved.each([&](const auto& m, index_t before) {
-    if (part >= before && part < before + m.parts()) slide_part(b, m, row, task.kept, part - before);
+    if (part >= before && part < before + m.parts()) slide_part(b, m, row, task.kept, part - before, turns);
   });
 }
 

@@ -160,12 +160,22 @@ template <class Block, class Task>
 KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& row) {
   const row_plan plan = task.plan(row.index);
   index_t kept = plan.possible() ? plan.alone() : plan.length;
-  if constexpr (Task::joint) kept = task.memory.share.budgets[row.index];
+  if constexpr (Task::joint) {
+    const auto budgets = b.team(task.memory.share.budgets);
+    auto budget = b.template make_local<index_t>();
+    b.each([&](int t) { budget[t] = budgets.load(t, row.index); });
+    kept = b.uniform(budget);
+  }
   if (kept >= plan.length) return;
   index_t* const retained = task.memory.slots + row.index * static_cast<offset_t>(task.longest);
-  static_cast<void>(write_retained(b, task.scores_of(row.index), plan, kept, retained, select_words<Block>::take(b)));
+  static_cast<void>(
+      write_retained(b, task.scores_of(row.index), plan, kept, retained, selection_memory<Block>::take(b)));
   b.sync();
-  task.moved.each([&](const auto& m, index_t) { slide_entries(b, m, row, retained, kept, index_t{0}, m.pieces); });
+  task.moved.each([&](const auto& m, index_t) {
+    by_pieces(m, [&]<class Piece>(const Piece&) {
+      slide_entries(b, hold_plain<Piece>(b, m, row, retained, nullptr, kept, m.pieces), 0);
+    });
+  });
   retain_in_state(b, task.states, row, retained, kept);
   b.each([&](int t) {
     if (t == 0) b.store(t, task.lengths + row.index, kept);
@@ -174,7 +184,7 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
 
 /// Shared memory of `make_room` in bytes: what its phases take one after another.
 inline constexpr offset_t make_room_bytes =
-    greatest(greatest(attend_bytes, program_memory_bytes), greatest(share_pool_bytes, select_row_bytes));
+    greatest(greatest(attend_bytes, program_memory_bytes), selection_memory_bytes);
 
 /// The kernel.
 template <class Block, class Task>
@@ -199,7 +209,7 @@ KVEVICT_HOST_DEVICE void make_room(Block& b, const Task& task) {
   if constexpr (Task::together) b.team_sync();
   if constexpr (Task::joint) {
     b.reuse_shared();
-    share_pool(b, task, task.memory.share);
+    share_pool(b, task, task.memory.share, selection_memory<Block>::take(b));
     b.team_sync();
   }
   own_rows([&](const row_id& row) {
