@@ -121,7 +121,7 @@ bug("Budgets do not depend on what the workspace held", "shares are not cleared"
 bug("Every rank keeps what one process would: its own heads' shares", "the first head is forgotten",
     "cpu/budget/across_ranks.hpp", "s.share[ranks.first_kv_head + h]", "s.share[h]", "budget")
 bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_ranks.hpp",
-    "numbers[digit_bins] += greatest(c.floor, s.above[r]);", "numbers[digit_bins] += s.above[r];", "budget")
+    "numbers[reached_above] += greatest(c.floor, s.above[r]);", "numbers[reached_above] += s.above[r];", "budget")
 bug("Two workers share no scratch", "the worker is forgotten", "cpu/budget/share.hpp",
     "carver place(memory.pool_memory + worker * memory.pool_memory_bytes);",
     "carver place(memory.pool_memory);", "threads")

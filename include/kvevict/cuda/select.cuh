@@ -44,13 +44,11 @@ struct share_body {
   return team;
 }
 
-/// Puts budgets and selection into the stream; everything has been checked.
+/// The task of a policy, made on the host: members of a policy are not device functions.
 template <class Policy>
-[[nodiscard]] status launch_select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
-                                   const share_memory& memory) {
-  const offset_t rows = in.shape.rows();
-  using rule_type = decltype(policy.rule());
-  select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+[[nodiscard]] auto select_task_of(const Policy& policy, const row_scores& in, const selection& out) {
+  select_task<decltype(policy.rule())> task{
+      .rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data;
   task.score_offsets = in.scores.offsets;
   task.pools = in.pools;
@@ -59,6 +57,16 @@ template <class Policy>
   task.offsets = out.offsets.data;
   task.receipts = out.receipts.empty() ? nullptr : out.receipts.data;
   task.entry_bytes = in.entry_bytes;
+  return task;
+}
+
+/// Puts budgets and selection into the stream; everything has been checked.
+template <class Policy>
+[[nodiscard]] status launch_select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
+                                   const share_memory& memory) {
+  const offset_t rows = in.shape.rows();
+  using rule_type = decltype(policy.rule());
+  auto task = select_task_of(policy, in, out);
   if constexpr (rule_type::joint) {
     const bool own = in.pools.pool_of_row != nullptr;
     const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
