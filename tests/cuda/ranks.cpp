@@ -96,7 +96,7 @@ class simulated_rank {
     carver count;
     detail::rank_memory::take(count, in_.shape, place_.kv_heads);
     scratch_.resize(cache_lines(count.bytes()));
-    std::memset(static_cast<void*>(scratch_.data()), 0xff, scratch_.size() * sizeof(cache_line));
+    std::memset(static_cast<void*>(scratch_.data()), 0x3f, scratch_.size() * sizeof(cache_line));
     carver from(workspace_of(scratch_).data);
     memory_ = detail::rank_memory::take(from, in_.shape, place_.kv_heads);
     task_.scores = in_.scores.data();

@@ -26,6 +26,12 @@ COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "include", "tests", "R
 MOST_SECONDS = 300
 
 
+def parts(test):
+    """`program` or `program:source`, where only the test cases of one source are run."""
+    program, _, source = test.partition(":")
+    return program, source
+
+
 def stale(root):
     """What does not fit the code any more."""
     problems, seen = [], set()
@@ -40,7 +46,7 @@ def stale(root):
             problems.append(f"{bug.name}: the same bug twice")
         seen.add((bug.file, bug.old, bug.new))
         programs = re.findall(r"kvevict_test\((\w+)", (root / "tests/CMakeLists.txt").read_text())
-        problems += [f"{bug.name}: there is no test program {t}" for t in bug.caught_by if t not in programs]
+        problems += [f"{bug.name}: there is no test program {t}" for t in bug.caught_by if parts(t)[0] not in programs]
     return problems
 
 
@@ -79,15 +85,17 @@ class Tree:
         if done.returncode != 0:
             sys.exit(f"{what} failed:\n{done.stdout}")
 
-    def builds(self, program):
-        done = subprocess.run(["cmake", "--build", str(self.build), "--target", f"test_{program}"],
+    def builds(self, test):
+        done = subprocess.run(["cmake", "--build", str(self.build), "--target", f"test_{parts(test)[0]}"],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return done.returncode == 0, done.stdout
 
-    def test(self, program):
+    def test(self, test):
         """None if the program passed, otherwise the first test case that failed."""
+        program, source = parts(test)
+        only = [f"--source-file=*/{source}.cpp"] if source else []
         try:
-            done = subprocess.run([str(self.build / "tests" / f"test_{program}"), "--abort-after=1"],
+            done = subprocess.run([str(self.build / "tests" / f"test_{program}"), "--abort-after=1", *only],
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=MOST_SECONDS,
                                   env=os.environ | {"KVEVICT_RUNS": "3"})
         except subprocess.TimeoutExpired:
@@ -142,7 +150,7 @@ def table(rows):
     for bug, caught in rows:
         file = bug.file.removeprefix("include/kvevict/")
         what = f"{cell(bug.mistake)}<br>{file}: {code(bug.old)} becomes {code(bug.new) if bug.new.strip() else 'nothing'}"
-        by = "<br>".join(f"{program}: {cell(case)}" for program, case in caught)
+        by = "<br>".join(f"{parts(test)[0]}: {cell(case)}" for test, case in caught)
         lines.append(f"| {cell(bug.name)} | {what} | {by} |")
     return "\n".join(lines) + "\n"
 
