@@ -224,7 +224,7 @@ bug("Compaction reads every entry before it is overwritten", "from the back", "c
 # Kernels
 
 on_select, on_score, on_attention = "kernels:cuda/select", "kernels:cuda/score", "kernels:cuda/attention"
-on_compact, on_ranks = "kernels:cuda/compact", "kernels:cuda/ranks"
+on_compact, on_ranks, on_functions = "kernels:cuda/compact", "kernels:cuda/ranks", "kernels:cuda/functions"
 
 bug("Sums over a block count every warp below", "the own warp's", "cuda/detail/block.hpp",
     "if (w == t / warp_threads) lower = total;", "if (w <= t / warp_threads) lower = total + of_warps.load(t, w);", on_select)
@@ -258,8 +258,18 @@ bug("A row whose budget is impossible is kept whole", "what the rule gives", "cu
     "return p.possible() ? p.alone() : p.length;", "return p.alone();", on_select)
 bug("Slots for which there is no room are not written", "off by one", "cuda/select/select.hpp",
     "if (first + kept > task.slots_room) return;", "if (first + kept > task.slots_room + 1) return;", on_select)
-bug("A NaN among the retained scores is the threshold", "its key read as a number", "cuda/select/receipt.hpp",
-    "if (number == 0x80000000u) return not_a_number();", "", on_select)
+bug("The lowest key stands for NaN", "for -0", "cuda/select/receipt.hpp",
+    "if (number == 0x80000000u) return not_a_number();", "", on_functions)
+bug("Counts of two rounds have memory of their own", "of one", "cuda/budget/across_ranks.hpp",
+    "return 2 * rows * (digit_bins + 1);", "return rows * (digit_bins + 1);", on_functions)
+bug("Threads share the bins of a rank's histogram", "the last of each is forgotten", "cuda/budget/across_ranks.hpp",
+    "least(digit_bins, (thread + 1) * each)}", "least(digit_bins, (thread + 1) * each - each / 2)}", on_functions)
+bug("A page belongs to one (layer, sequence)", "layers as close as sequences", "view/paged.hpp",
+    "static_cast<offset_t>(row.layer) * seqs + row.seq;", "static_cast<offset_t>(row.layer) + row.seq;", on_functions)
+bug("Pages are as long as the heads of a block", "one head", "view/paged.hpp",
+    "p.block = p.head * heads;", "p.block = p.head;", on_functions)
+bug("Pieces of a workspace do not overlap", "rounded down", "core/workspace.hpp",
+    "return (bytes + step - 1) / step * step;", "return bytes / step * step;", on_functions)
 bug("Blocks of a team see each other's counts", "the team does not wait", "cuda/budget/share.hpp",
     "    b.team_sync();\n    b.each([&](int t) {\n      const auto stay", "    b.sync();\n    b.each([&](int t) {\n      const auto stay",
     on_select)
