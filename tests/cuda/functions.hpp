@@ -183,6 +183,7 @@ inline void check_pages(choices& c) {
   const offset_t tables = kind < 2 ? shape.seqs : kind == 2 ? offset_t{shape.layers} * shape.seqs : shape.rows();
   const auto used = index_t(tables * max_blocks);
   const index_t first = any_index(c, std::numeric_limits<index_t>::max() - used), blocks = first + used;
+  if (c.one_in(3)) layout.block += c.between(1, 9);  // a gap behind every block
   if (kind < 2) layout.layer = layout.block * blocks;
   std::vector<index_t> table(static_cast<std::size_t>(used));
   std::iota(table.begin(), table.end(), first);
@@ -274,6 +275,49 @@ inline void check_workspace(choices& c) {
   require(large.bytes() == expected, "bytes are counted in 64 bits");
 }
 
+/// Sums and maxima over a block, one after another in the same memory.
+inline void check_sums(choices& c) {
+  simulated::block b(0, 32 << c.between(0, 4), 1024, c.bits());
+  const auto memory = b.shared<offset_t>(detail::warp_threads);
+  for (int again = 0; again < 2; ++again) {
+    auto x = b.make_local<offset_t>(), before = x;
+    offset_t sum = 0, largest = std::numeric_limits<offset_t>::min();
+    for (int t = 0; t < b.threads(); ++t) {
+      x[t] = offset_t{any_index(c, most_slots)} * (c.one_in(2) ? 1 : -1000);
+      largest = std::max(largest, x[t]);
+    }
+    require(
+        b.uniform(detail::reduce_block(b, x, memory, [](offset_t p, offset_t q) { return std::max(p, q); })) == largest,
+        "a reduction has all threads");
+    const offset_t all = detail::exclusive_sums<offset_t>(b, x, before, memory);
+    for (int t = 0; t < b.threads(); sum += x[t++]) require(before[t] == sum, "a sum has the threads before");
+    require(all == sum, "a sum has all threads");
+  }
+}
+
+/// Lengths that only the device knows: whatever they are, rows fit into the workspace that the host has sized.
+inline void check_lengths(choices& c) {
+  const cache_shape shape{c.between(1, 5), c.between(1, 4), c.between(1, 4)};
+  const index_t longest = 1 + any_index(c, most_slots - 1);
+  std::vector<index_t> lengths(static_cast<std::size_t>(shape.rows()));
+  for (index_t& length : lengths) length = any_index(c, most_slots) * (c.one_in(5) ? -1 : 1);
+  const float key = 0;
+  const inputs in{key_cache{shape, lengths.data(), entries{&key, hnd(1, 1, 1, 1), 1}}};
+  const auto seen = detail::bounded(in, longest);
+  std::vector<offset_t> offsets(lengths.size() + 1, -7);
+  simulated::block b(0, 32 << c.between(0, 2), detail::lay_out_bytes, c.bits());
+  detail::lay_out_rows(b, seen.cache, offsets.data());
+  offset_t sum = 0;
+  for (std::size_t r = 0; r < lengths.size(); ++r) {
+    const index_t length = seen.cache.length(shape.row(index_t(r)));
+    require(length >= 1 && length <= longest, "a row has a slot, and no more than the host said");
+    require(length == lengths[r] || lengths[r] < 1 || lengths[r] > longest, "other lengths are as they are");
+    require(offsets[r] == sum, "rows lie one behind the other");
+    sum += length;
+  }
+  require(offsets.back() == sum, "and end where the last one does");
+}
+
 /// All of them once, as the bytes choose.
 inline void run_functions(const std::uint8_t* data, std::size_t size) {
   choices c(data, size);
@@ -282,6 +326,8 @@ inline void run_functions(const std::uint8_t* data, std::size_t size) {
   check_split(c);
   if (c.one_in(4)) check_pages(c);
   if (c.one_in(4)) check_workspace(c);
+  if (c.one_in(8)) check_sums(c);
+  if (c.one_in(8)) check_lengths(c);
   if (c.one_in(16)) check_search(c);
 }
 

@@ -234,7 +234,7 @@ bug("A sum over a block is read when all warps have written theirs", "a missing 
 bug("What lies before a thread does not count the thread", "inclusive", "cuda/detail/block.hpp",
     "before[t] = lower + sum[t] - x[t];", "before[t] = lower + sum[t];", on_select)
 bug("A reduction leaves its memory free for the next", "a missing barrier", "cuda/detail/block.hpp",
-    "x[t] = all;\n  });\n  b.sync();", "x[t] = all;\n  });", on_score)
+    "x[t] = all;\n  });\n  b.sync();", "x[t] = all;\n  });", on_functions)
 bug("The digits of a score cover all its bits, once", "wrong shift", "cuda/detail/digits.hpp",
     "round == 1 ? digit{10, 11}", "round == 1 ? digit{11, 11}", on_select)
 bug("A digit is counted among scores that share those before it", "among all", "cuda/detail/digits.hpp",
@@ -292,7 +292,9 @@ bug("Wrong sums keep no slots that a row does not have", "the budget is not clam
 bug("The histogram of a rank has the floors of its rows", "the floor is forgotten", "cuda/budget/across_ranks.hpp",
     "stay += greatest(floors[i], reached.load(t, at(round, i, bin)));", "stay += reached.load(t, at(round, i, bin));", on_ranks)
 bug("A row is no longer than the host said", "the length as it is", "cuda/detail/bounded.hpp",
-    "greatest(1, least(Cache::length(row), longest))", "greatest(1, Cache::length(row))", on_score)
+    "greatest(1, least(Cache::length(row), longest))", "greatest(1, Cache::length(row))", on_functions)
+bug("A row without slots is laid out as one of a slot", "0 for 1", "cuda/detail/bounded.hpp",
+    "greatest(1, least(Cache::length(row), longest))", "greatest(0, least(Cache::length(row), longest))", on_functions)
 bug("A lane holds the fragment of its rows", "two words swapped", "cuda/score/products.hpp",
     "{{u.x[0], l.x[0], u.x[1], l.x[1]}}", "{{u.x[0], u.x[1], l.x[0], l.x[1]}}", on_attention)
 bug("Dims beyond the last 32 go to the lanes in turn", "all from the first lane's", "cuda/score/products.hpp",
@@ -354,4 +356,4 @@ bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/co
     "place[t] = b.template load<index_t>(t, into + i);", "place[t] = b.template load<index_t>(t, into + least(holes, count) - 1 - i);",
     on_compact)
 bug("Pages move in wide pieces only where every block starts at such a place", "blocks are not asked",
-    "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_compact)
+    "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_functions)

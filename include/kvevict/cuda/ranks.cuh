@@ -33,8 +33,8 @@ concept stream_sum = requires(const S& sum, cudaStream_t stream, const span<std:
 
 namespace detail {
 
-/// Threads of the blocks that do little beside waiting for memory.
-inline constexpr int report_threads = 128, split_threads = warp_threads;
+/// Threads of the blocks of these kernels: those of the last two do little beside waiting for memory.
+inline constexpr int count_threads = 512, report_threads = 128, split_threads = warp_threads;
 
 template <class Rule>
 struct count_body {
@@ -87,7 +87,7 @@ template <class Policy, class Sum>
   const offset_t pools = rank_memory::pools_of(in.shape);
   for (int round = 0; round <= digit_rounds; ++round) {
     status s = round < digit_rounds
-                   ? launch<share_threads>(on, pools, rank_kernel_bytes, count_body<rule_type>{task, memory, round},
+                   ? launch<count_threads>(on, pools, rank_kernel_bytes, count_body<rule_type>{task, memory, round},
                                            team_of(in.shape.kv_heads))
                    : launch<report_threads>(on, pools, rank_kernel_bytes, report_body<rule_type>{task, place, memory});
     if (s.ok()) s = add_up(on, ranks, memory.summed(in.shape, ranks.kv_heads, round));

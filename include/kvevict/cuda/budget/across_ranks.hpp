@@ -51,8 +51,13 @@ struct rank_memory {
   }
 };
 
+/// What a row brings into its pool; one whose budget is impossible is kept whole.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t free_budget_of(const row_plan& p) {
+  return p.possible() ? p.nominal - p.kept.count() : p.room();
+}
+
 /// Shared memory of the kernels in bytes.
-inline constexpr offset_t rank_kernel_bytes = share_pool_bytes;
+inline constexpr offset_t rank_kernel_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
 
 /// The bins of one thread, counted from the highest.
 struct bin_stretch {

@@ -37,11 +37,6 @@ struct share_memory {
 /// Shared memory of `share_pool` in bytes.
 inline constexpr offset_t share_pool_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
 
-/// What a row brings into its pool; one whose budget is impossible is kept whole.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t free_budget_of(const row_plan& p) {
-  return p.possible() ? p.nominal - p.kept.count() : p.room();
-}
-
 /// The rows of one pool: a stretch of a list, or of all rows.
 struct pool_rows_on_device {
   const index_t* members = nullptr;  ///< null: rows that follow each other
@@ -95,6 +90,8 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
   const auto at = [&](int round, index_t i, index_t bin) {
     return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
   };
+  // What a row brings into the pool; one whose budget is impossible is kept whole.
+  const auto free_of = [](const row_plan& p) { return p.possible() ? p.nominal - p.kept.count() : p.room(); };
   index_t* const floors = memory.floors + first;
 
   auto free_budget = b.template make_local<offset_t>(), room = free_budget, before = free_budget;
@@ -102,7 +99,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     free_budget[t] = room[t] = 0;
     KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
       const row_plan p = task.plan(pool.row(i));
-      free_budget[t] += free_budget_of(p);
+      free_budget[t] += free_of(p);
       room[t] += p.room();
       if (b.team_rank() == 0) floors[i] = floor_of(task.rule, p.nominal, p.kept.count(), p.room());
     }
@@ -162,8 +159,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     const auto counts = [&](index_t i) {
       const row_plan p = task.plan(pool.row(i));
       const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
-      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], free_budget_of(p),
-                         p.room()};
+      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], free_of(p), p.room()};
     };
     index_t* const share = memory.share + first;
     for (index_t i = 0; i < count; ++i) share[i] = 0;
