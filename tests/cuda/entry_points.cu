@@ -37,6 +37,14 @@ template status kvevict::evict(const gpu&, const knorm&, const inputs<held<bfloa
                                const workspace&);
 template status kvevict::evict(const gpu&, const streaming_llm&, const inputs<held<bfloat16>>&, const selection&,
                                const workspace&);
+
+/// Stands for an all-reduce; kvevict/nccl.cuh is compiled apart, where NCCL is found.
+struct no_sum {
+  bool operator()(cudaStream_t, const span<std::int64_t>&) const { return true; }
+};
+template status kvevict::evict(const gpu&, const adakv<knorm>&, const inputs<held<bfloat16>, rank_view<no_sum>>&,
+                               const selection&, const workspace&);
+
 template status kvevict::score_rows(const gpu&, const snapkv<>&, const inputs<held<float>, asked<float>>&,
                                     const ragged<float>&, const workspace&);
 

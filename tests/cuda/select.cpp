@@ -64,14 +64,14 @@ bool cpu_select(const Policy& policy, const scored_rows& in, kept_slots& out) {
 /// The kernels in the order in which the entry point launches them.
 template <class Policy>
 void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& out, int threads, int team,
-                      std::uint32_t seed) {
+                      std::uint32_t seed, offset_t room = -1) {
   detail::select_task<decltype(policy.rule())> task{
       .rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data();
   task.score_offsets = in.offsets.data();
   task.pools = in.view().pools;
   task.slots = out.slots.data();
-  task.slots_room = offset_t(out.slots.size());
+  task.slots_room = room < 0 ? offset_t(out.slots.size()) : room;
   task.offsets = out.offsets.data();
   task.receipts = out.receipts.data();
   task.entry_bytes = in.view().entry_bytes;
@@ -145,6 +145,28 @@ TEST_CASE("kernels: long rows, and digits that all scores share") {
     check_same(snapkv<>{.budget = slots(1000)}, {.kv_heads = 2}, 20000, seed);
     check_same(adakv{snapkv<>{.budget = slots(1000)}}, {.kv_heads = 4}, 20000, seed);
   }
+}
+
+TEST_CASE("kernels: what only the device can refuse: a row whose budget is impossible, slots without room") {
+  const scored_rows in({.kv_heads = 3}, 40, 10);  // without pools of its own
+  std::vector<index_t> length;
+  for (std::size_t r = 0; r < 3; ++r) length.push_back(index_t(in.offsets[r + 1] - in.offsets[r]));
+  const auto kept_of = [](const kept_slots& out, std::size_t r) { return out.offsets[r + 1] - out.offsets[r]; };
+
+  kept_slots whole(in);  // 5 slots, of which 6 are protected
+  simulated_select(snapkv<>{.budget = slots(5), .recent = 6}, in, whole, 64, 1, 3);
+  for (std::size_t r = 0; r < 3; ++r) CHECK(kept_of(whole, r) == length[r]);
+  kept_slots shared(in);
+  simulated_select(adakv{snapkv<>{.budget = slots(5), .recent = 6}}, in, shared, 64, 2, 3);
+  for (std::size_t r = 0; r < 3; ++r) CHECK(kept_of(shared, r) == length[r]);
+
+  kept_slots few(in), all(in);
+  simulated_select(streaming_llm{.budget = slots(8)}, in, all, 64, 1, 3);
+  simulated_select(streaming_llm{.budget = slots(8)}, in, few, 64, 1, 3, all.offsets[3] - 1);  // one too few
+  CHECK(few.offsets == all.offsets);                                                           // they say so
+  const auto fits = std::ptrdiff_t(all.offsets[2]);
+  CHECK(std::equal(all.slots.begin(), all.slots.begin() + fits, few.slots.begin()));
+  CHECK(std::all_of(few.slots.begin() + fits, few.slots.end(), [](index_t slot) { return slot == -1; }));
 }
 
 TEST_CASE("the simulation notices a missing barrier, an index outside, and what is read before it is written") {

@@ -5,9 +5,9 @@
     inject.py ROOT [--only TEXT]   every bug of invariants.py (or those whose text contains TEXT), one after the other
     inject.py ROOT --check         only whether every entry still fits the code: its text is there exactly once
 
-All happens in ROOT/build/invariants, on a copy; the checkout is not touched, except that a complete run in which every
-bug was caught writes tests/reliability/invariants.md. A test program catches a bug if it was built and then failed; one
-that does not build has caught nothing.
+All happens in ROOT/build/invariants, on a copy; the checkout is not touched, except that a run in which every bug was
+caught writes its lines of tests/reliability/invariants.md. A test program catches a bug if it was built and then
+failed; one that does not build has caught nothing.
 """
 import argparse
 import os
@@ -26,6 +26,12 @@ COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "include", "tests", "R
 MOST_SECONDS = 300
 
 
+def parts(test):
+    """`program` or `program:source`, where only the test cases of one source are run."""
+    program, _, source = test.partition(":")
+    return program, source
+
+
 def stale(root):
     """What does not fit the code any more."""
     problems, seen = [], set()
@@ -40,7 +46,7 @@ def stale(root):
             problems.append(f"{bug.name}: the same bug twice")
         seen.add((bug.file, bug.old, bug.new))
         programs = re.findall(r"kvevict_test\((\w+)", (root / "tests/CMakeLists.txt").read_text())
-        problems += [f"{bug.name}: there is no test program {t}" for t in bug.caught_by if t not in programs]
+        problems += [f"{bug.name}: there is no test program {t}" for t in bug.caught_by if parts(t)[0] not in programs]
     return problems
 
 
@@ -79,15 +85,17 @@ class Tree:
         if done.returncode != 0:
             sys.exit(f"{what} failed:\n{done.stdout}")
 
-    def builds(self, program):
-        done = subprocess.run(["cmake", "--build", str(self.build), "--target", f"test_{program}"],
+    def builds(self, test):
+        done = subprocess.run(["cmake", "--build", str(self.build), "--target", f"test_{parts(test)[0]}"],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return done.returncode == 0, done.stdout
 
-    def test(self, program):
+    def test(self, test):
         """None if the program passed, otherwise the first test case that failed."""
+        program, source = parts(test)
+        only = [f"--source-file=*/{source}.cpp"] if source else []
         try:
-            done = subprocess.run([str(self.build / "tests" / f"test_{program}"), "--abort-after=1"],
+            done = subprocess.run([str(self.build / "tests" / f"test_{program}"), "--abort-after=1", *only],
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=MOST_SECONDS,
                                   env=os.environ | {"KVEVICT_RUNS": "3"})
         except subprocess.TimeoutExpired:
@@ -132,19 +140,29 @@ def code(text):
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def table(rows):
-    lines = ["# Invariants, and the bugs that break them", "",
-             "Written by `./dev invariants`, which injects each bug into a copy of the library, builds the test program",
-             "that must notice, and runs it: it has to compile and to fail. The list is",
-             "[invariants.py](invariants.py).", "",
-             f"{len(rows)} bugs, all caught.", "",
-             "| invariant | injected bug | caught by |", "|---|---|---|"]
+def start_of_line(bug):
+    """The line of a bug in the table, without what caught it."""
+    file = bug.file.removeprefix("include/kvevict/")
+    what = f"{cell(bug.mistake)}<br>{file}: {code(bug.old)} becomes {code(bug.new) if bug.new.strip() else 'nothing'}"
+    return f"| {cell(bug.name)} | {what} | "
+
+
+def table(rows, before):
+    """Of `rows` those that ran now; of the others what the table `before` says, as long as the bug is the same."""
+    caught_by = {}
+    for bug in BUGS:
+        start = start_of_line(bug)
+        caught_by |= {start: line.removeprefix(start) for line in before.splitlines() if line.startswith(start)}
     for bug, caught in rows:
-        file = bug.file.removeprefix("include/kvevict/")
-        what = f"{cell(bug.mistake)}<br>{file}: {code(bug.old)} becomes {code(bug.new) if bug.new.strip() else 'nothing'}"
-        by = "<br>".join(f"{program}: {cell(case)}" for program, case in caught)
-        lines.append(f"| {cell(bug.name)} | {what} | {by} |")
-    return "\n".join(lines) + "\n"
+        caught_by[start_of_line(bug)] = "<br>".join(f"{parts(t)[0]}: {cell(case)}" for t, case in caught) + " |"
+    lines = [start + caught_by[start] for start in map(start_of_line, BUGS) if start in caught_by]
+    head = ["# Invariants, and the bugs that break them", "",
+            "Written by `./dev invariants`, which injects each bug into a copy of the library, builds the test program",
+            "that must notice, and runs it: it has to compile and to fail. The list is",
+            "[invariants.py](invariants.py).", "",
+            f"{len(lines)} bugs, all caught.", "",
+            "| invariant | injected bug | caught by |", "|---|---|---|"]
+    return "\n".join(head + lines) + "\n"
 
 
 def main():
@@ -189,8 +207,8 @@ def main():
         print(f"{len(missed)} of {len(wanted)} bugs are not caught:")
         print("\n".join(f"  {b.name}: {b.mistake}" for b in missed))
         return 1
-    if not arguments.only:
-        (root / "tests/reliability/invariants.md").write_text(table(rows))
+    results = root / "tests/reliability/invariants.md"
+    results.write_text(table(rows, results.read_text() if results.exists() else ""))
     print(f"all {len(wanted)} bugs are caught")
     return 0
 

@@ -2,7 +2,7 @@
 """What must always hold, and for each of it a bug that breaks it: the kind that a tired programmer writes.
 
 inject.py applies them one by one. `old` stands exactly once in `file`; `caught_by` are the test programs that have to
-fail, all of them.
+fail, all of them; of `program:source` only the test cases of that source are run.
 """
 from typing import NamedTuple
 
@@ -121,7 +121,7 @@ bug("Budgets do not depend on what the workspace held", "shares are not cleared"
 bug("Every rank keeps what one process would: its own heads' shares", "the first head is forgotten",
     "cpu/budget/across_ranks.hpp", "s.share[ranks.first_kv_head + h]", "s.share[h]", "budget")
 bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_ranks.hpp",
-    "numbers[digit_bins] += greatest(c.floor, s.above[r]);", "numbers[digit_bins] += s.above[r];", "budget")
+    "numbers[reached_above] += greatest(c.floor, s.above[r]);", "numbers[reached_above] += s.above[r];", "budget")
 bug("Two workers share no scratch", "the worker is forgotten", "cpu/budget/share.hpp",
     "carver place(memory.pool_memory + worker * memory.pool_memory_bytes);",
     "carver place(memory.pool_memory);", "threads")
@@ -220,3 +220,140 @@ bug("Compaction reads every entry before it is overwritten", "from the back", "c
     "for (index_t k = first; k < retained.size(); ++k) copy_slot(from, to, row, retained[k], k);",
     "for (index_t k = static_cast<index_t>(retained.size()) - 1; k >= first; --k) copy_slot(from, to, row, retained[k], k);",
     "compact")
+
+# Kernels
+
+on_select, on_score, on_attention = "kernels:cuda/select", "kernels:cuda/score", "kernels:cuda/attention"
+on_compact, on_ranks, on_functions = "kernels:cuda/compact", "kernels:cuda/ranks", "kernels:cuda/functions"
+
+bug("Sums over a block count every warp below", "the own warp's", "cuda/detail/block.hpp",
+    "if (w == t / warp_threads) lower = total;", "if (w <= t / warp_threads) lower = total + of_warps.load(t, w);", on_select)
+bug("A sum over a block is read when all warps have written theirs", "a missing barrier", "cuda/detail/block.hpp",
+    "of_warps.store(t, t / warp_threads, sum[t]);\n  });\n  b.sync();", "of_warps.store(t, t / warp_threads, sum[t]);\n  });",
+    on_select)
+bug("What lies before a thread does not count the thread", "inclusive", "cuda/detail/block.hpp",
+    "before[t] = lower + sum[t] - x[t];", "before[t] = lower + sum[t];", on_select)
+bug("A reduction leaves its memory free for the next", "a missing barrier", "cuda/detail/block.hpp",
+    "x[t] = all;\n  });\n  b.sync();", "x[t] = all;\n  });", on_functions)
+bug("The digits of a score cover all its bits, once", "wrong shift", "cuda/detail/digits.hpp",
+    "round == 1 ? digit{10, 11}", "round == 1 ? digit{11, 11}", on_select)
+bug("A digit is counted among scores that share those before it", "among all", "cuda/detail/digits.hpp",
+    "return shift + bits == 32 || (key >> (shift + bits)) == (prefix >> (shift + bits));",
+    "return shift + bits == 32 || prefix != 1;", on_select)
+bug("Every histogram starts at zero", "only the first", "cuda/detail/digits.hpp",
+    "for (index_t i = t; i < radix_bins; i += b.threads())", "for (index_t i = t; i < radix_bins && d.shift == 21; i += b.threads())",
+    on_select)
+bug("The threshold's digit is the one that reaches the budget", "> for >=", "cuda/detail/digits.hpp",
+    "if (reached + in_bin >= result.ties)", "if (reached + in_bin > result.ties)", on_select)
+bug("What one thread found is read by all after it", "a missing barrier", "cuda/detail/digits.hpp",
+    "        reached += in_bin;\n      }\n    });\n    b.sync();", "        reached += in_bin;\n      }\n    });", on_select)
+bug("As many equal scores stay on the device as the budget has room for", "<= for <", "cuda/select/select.hpp",
+    "(ties[t] && ties_here < limit.ties)", "(ties[t] && ties_here <= limit.ties)", on_select)
+bug("Retained slots lie behind those before them", "ties that are evicted count", "cuda/select/select.hpp",
+    "+ least(ties_here, limit.ties)]", "+ ties_here]", on_select)
+bug("A warp writes behind what the warps before it keep", "a missing barrier", "cuda/select/select.hpp",
+    "ties_of.store(t, t / warp_threads, ties_before[t]);\n  });\n  b.sync();",
+    "ties_of.store(t, t / warp_threads, ties_before[t]);\n  });", on_select)
+bug("A row whose budget is impossible is kept whole", "what the rule gives", "cuda/select/select.hpp",
+    "return p.possible() ? p.alone() : p.length;", "return p.alone();", on_select)
+bug("Slots for which there is no room are not written", "off by one", "cuda/select/select.hpp",
+    "if (first + kept > task.slots_room) return;", "if (first + kept > task.slots_room + 1) return;", on_select)
+bug("The lowest key stands for NaN", "for -0", "cuda/select/receipt.hpp",
+    "if (number == 0x80000000u) return not_a_number();", "", on_functions)
+bug("Counts of two rounds have memory of their own", "of one", "cuda/budget/across_ranks.hpp",
+    "return 2 * rows * (digit_bins + 1);", "return rows * (digit_bins + 1);", on_functions)
+bug("Threads share the bins of a rank's histogram", "the last of each is forgotten", "cuda/budget/across_ranks.hpp",
+    "least(digit_bins, (thread + 1) * each)}", "least(digit_bins, (thread + 1) * each - each / 2)}", on_functions)
+bug("A page belongs to one (layer, sequence)", "layers as close as sequences", "view/paged.hpp",
+    "static_cast<offset_t>(row.layer) * seqs + row.seq;", "static_cast<offset_t>(row.layer) + row.seq;", on_functions)
+bug("Pages are as long as the heads of a block", "one head", "view/paged.hpp",
+    "p.block = p.head * heads;", "p.block = p.head;", on_functions)
+bug("Pieces of a workspace do not overlap", "rounded down", "core/workspace.hpp",
+    "return (bytes + step - 1) / step * step;", "return bytes / step * step;", on_functions)
+bug("Blocks of a team see each other's counts", "the team does not wait", "cuda/budget/share.hpp",
+    "    b.team_sync();\n    b.each([&](int t) {\n      const auto stay", "    b.sync();\n    b.each([&](int t) {\n      const auto stay",
+    on_select)
+bug("A round's counts do not touch those of the round before", "one memory", "cuda/budget/share.hpp",
+    "(round % 2 * rows + first + i)", "(0 * round * rows + first + i)", on_select)
+bug("The joint search on the device counts a floor as stays", "the floor is forgotten", "cuda/budget/share.hpp",
+    "greatest(floors[i], reached.load(t, at(round, i, at_bin)));", "reached.load(t, at(round, i, at_bin));", on_select)
+bug("What lies above the digit found is carried to the next", "the digit itself too", "cuda/budget/share.hpp",
+    "reached.load(t, at(round - 1, i, bin + 1)) : 0;", "reached.load(t, at(round - 1, i, bin)) : 0;", on_select)
+bug("A rank reports its heads at their place", "at the front", "cuda/budget/across_ranks.hpp",
+    "const index_t i = head - place.first_kv_head;", "const index_t i = head;", on_ranks)
+bug("Ranks search with all digits that were found", "only the last", "cuda/budget/across_ranks.hpp",
+    "round > 0 ? prefixes[(round - 1) * pools] : 0;", "round > 9 ? prefixes[(round - 1) * pools] : 0;", on_ranks)
+bug("Where one rank refuses, the others keep every row", "one is not enough", "cuda/budget/across_ranks.hpp",
+    "* heads * head_numbers] > 0;", "* heads * head_numbers] > 1;", on_ranks)
+bug("A rank that takes part says that it does not refuse", "what the memory held", "cuda/budget/across_ranks.hpp",
+    "if (pool == 0 && t == 0) memory.heads", "if (pool < 0 && t == 0) memory.heads", on_ranks)
+bug("Wrong sums keep no slots that a row does not have", "the budget is not clamped", "cuda/budget/across_ranks.hpp",
+    "greatest(0, least(share[place.first_kv_head + i], p.room()))", "share[place.first_kv_head + i]", on_ranks)
+bug("The histogram of a rank has the floors of its rows", "the floor is forgotten", "cuda/budget/across_ranks.hpp",
+    "stay += greatest(floors[i], reached.load(t, at(round, i, bin)));", "stay += reached.load(t, at(round, i, bin));", on_ranks)
+bug("A row is no longer than the host said", "the length as it is", "cuda/detail/bounded.hpp",
+    "greatest(1, least(Cache::length(row), longest))", "greatest(1, Cache::length(row))", on_functions)
+bug("A row without slots is laid out as one of a slot", "0 for 1", "cuda/detail/bounded.hpp",
+    "greatest(1, least(Cache::length(row), longest))", "greatest(0, least(Cache::length(row), longest))", on_functions)
+bug("A lane holds the fragment of its rows", "two words swapped", "cuda/score/products.hpp",
+    "{{u.x[0], l.x[0], u.x[1], l.x[1]}}", "{{u.x[0], u.x[1], l.x[0], l.x[1]}}", on_attention)
+bug("Dims beyond the last 32 go to the lanes in turn", "all from the first lane's", "cuda/score/products.hpp",
+    "const int d = Dims - 16 + t % 4 / 2 * 8;", "const int d = Dims - 16;", on_attention)
+bug("Products start at zero", "the sums of the step before", "cuda/score/products.hpp",
+    "      auto eight = b.template make_local<words4>();\n      b.each([&](int t) { sums.clear(t); });",
+    "      auto eight = b.template make_local<words4>();", on_attention)
+bug("A slot receives nothing from rows that do not see it", "<= for <", "cuda/score/column_sums.hpp",
+    "const bool visible = slot + slot_of_thread(t, k) < c.visible;", "const bool visible = slot + slot_of_thread(t, k) <= c.visible;",
+    on_attention)
+bug("Four lanes add up what they have of a slot", "two of them", "cuda/score/column_sums.hpp",
+    "for (int lanes = 1; lanes < 4; lanes *= 2)", "for (int lanes = 1; lanes < 2; lanes *= 2)", on_attention)
+bug("The mean over the rows that see a slot, on the device", "over all rows", "cuda/score/column_sums.hpp",
+    "least(row.rows, row.seen - task.positions_of_row(row.id)(slot))", "row.rows", on_attention)
+bug("No slot behind the row is written", "off by one", "cuda/score/column_sums.hpp",
+    "if (at < row.length)", "if (at <= row.length)", on_attention)
+bug("A log-sum-exp has the base that it says", "always e", "cuda/score/attention_task.hpp",
+    "log_sum_exp.base == log_base::two ? given : given * log2_of_e", "given * log2_of_e", on_attention)
+bug("Padding between the heads of a group weighs nothing", "off by one", "cuda/score/attention_task.hpp",
+    "if (head >= group_size || i >= r.rows) return {0, 0, 0, 0};", "if (head >= group_size || i > r.rows) return {0, 0, 0, 0};",
+    on_attention)
+bug("Sums that are joined are in units of the same maximum", "of the older one", "cuda/score/step_softmax.hpp",
+    "mass = mass * exp2_fast(peak - top) +", "mass = mass +", on_attention)
+bug("A softmax has the parts of all blocks", "all but one", "cuda/score/attention.hpp",
+    "join_parts(task.parts, row_index, c, task.parts.parts)", "join_parts(task.parts, row_index, c, task.parts.parts - 1)",
+    on_attention)
+bug("Sums of one step are read while the next step's are written", "in the same memory", "cuda/score/attention.hpp",
+    "turn = 1 - turn;", "turn = 0;", on_attention)
+bug("Queries are held before they are multiplied", "a missing barrier", "cuda/score/attention.hpp",
+    "        b.sync();\n        held = first;", "        held = first;", on_attention)
+bug("KeyDiff's anchor has the keys of all warps", "all but the first", "cuda/score/keys.hpp",
+    "for (int w = 0; w < b.threads() / warp_threads; ++w) total +=", "for (int w = 1; w < b.threads() / warp_threads; ++w) total +=",
+    on_score)
+bug("The value prior's largest norm is the row's", "the thread's", "cuda/score/prior.hpp",
+    "peak = reduce_block(b, peak, p.shared.peaks, [](float x, float y) { return greatest(x, y); });", "b.sync();", on_score)
+bug("Pooling reads what was there before it wrote", "a missing barrier", "cuda/score/pool.hpp",
+    "before.store(t, j, scores.load(t, j)); });\n    p.b.sync();", "before.store(t, j, scores.load(t, j)); });", on_score)
+bug("A maximum over a window passes over NaN", "NaN stays", "cuda/score/pool.hpp",
+    "if (x > best || best != best) best = x;", "if (x > best) best = x;", on_score)
+bug("A draw spares the first of equal scores, and no more", "one more", "cuda/score/position.hpp",
+    "(key == limit.key && j < last_tie)", "(key == limit.key && j <= last_tie)", on_score)
+bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/group.hpp",
+    "for (index_t h = 1; h < p.row.group_size; ++h)", "for (index_t h = 1; h < p.row.group_size - 1; ++h)", on_score)
+bug("No piece of an entry lies behind its end", "off by one", "cuda/compact/pieces.hpp",
+    "if (k < count && p < last_piece)", "if (k < count && p <= last_piece)", on_compact)
+bug("A selection moves only where it had room", "off by one", "cuda/compact/pieces.hpp",
+    "offsets[row + 1] <= room;", "offsets[row + 1] <= room + 1;", on_compact)
+bug("A chunk is read before it is written", "a missing barrier", "cuda/compact/in_place.hpp",
+    "          b.sync();\n", "", on_compact)
+bug("Only what stays where it is is left out", "what begins where it is", "cuda/compact/in_place.hpp",
+    "if (entries.sources[last] == last) continue;", "if (entries.sources[start] == start) continue;", on_compact)
+bug("Blocks that share a row take turns", "all take all", "cuda/compact/gather.hpp",
+    "start += task.shares * step", "start += step", on_compact)
+bug("A target without room keeps its row", "off by one", "cuda/compact/gather.hpp",
+    "return count <= m.target().layout.capacity(row);", "return count - 1 <= m.target().layout.capacity(row);", on_compact)
+bug("A survivor lies at the new end or behind it", "> for >=", "cuda/compact/swap_fill.hpp",
+    "found[t] = place[t] >= count ? 1 : 0;", "found[t] = place[t] > count ? 1 : 0;", on_compact)
+bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/compact/swap_fill.hpp",
+    "place[t] = b.template load<index_t>(t, into + i);", "place[t] = b.template load<index_t>(t, into + least(holes, count) - 1 - i);",
+    on_compact)
+bug("Pages move in wide pieces only where every block starts at such a place", "blocks are not asked",
+    "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_functions)

@@ -162,6 +162,13 @@ class own_array {
   }
 };
 
+/// Memory that the blocks of a team share: how many elements, and whether a kernel before wrote them.
+struct team_piece {
+  offset_t count;
+  bool written;
+  team_piece(offset_t elements, bool before = false) : count(elements), written(before) {}
+};
+
 /// What the blocks of a team share.
 struct team_state {
   explicit team_state(int blocks) : meet(blocks) {}
@@ -169,7 +176,7 @@ struct team_state {
   std::mutex lock;
   long epoch = 0;
   std::map<const void*, std::shared_ptr<void>> memory;
-  std::map<const void*, offset_t> sizes;  ///< in elements; said by the test
+  std::map<const void*, team_piece> pieces;  ///< said by the test
 };
 
 class block {
@@ -229,8 +236,9 @@ class block {
   [[nodiscard]] watched<T> team(T* data) {
     const std::lock_guard guard(team_->lock);
     auto& memory = team_->memory[data];
+    const team_piece& piece = team_->pieces.at(data);
     if (memory == nullptr)
-      memory = std::make_shared<watched<T>>(data, team_->sizes.at(data), &team_->epoch, &team_->lock);
+      memory = std::make_shared<watched<T>>(data, piece.count, &team_->epoch, &team_->lock, piece.written);
     return *static_cast<watched<T>*>(memory.get());
   }
   template <class T>
@@ -336,15 +344,14 @@ void run_grid(index_t blocks, int threads, offset_t shared_bytes, std::uint32_t 
   }
 }
 
-/// The same for a grid of teams, whose blocks run side by side. `shared_by_team`: what they pass to `team`, with sizes.
-///
+/// The same for a grid of teams, whose blocks run side by side. `shared_by_team`: what they pass to `team`.
 template <class F>
 void run_teams(index_t teams, int size, int threads, offset_t shared_bytes, std::uint32_t seed,
-               const std::map<const void*, offset_t>& shared_by_team, const F& f) {
+               const std::map<const void*, team_piece>& shared_by_team, const F& f) {
   std::mt19937 chance(seed);
   for (index_t team = 0; team < teams; ++team) {
     team_state state(size);
-    state.sizes = shared_by_team;
+    state.pieces = shared_by_team;
     std::vector<std::exception_ptr> failed(static_cast<std::size_t>(size));
     std::vector<std::thread> side_by_side;
     for (int rank = 0; rank < size; ++rank)

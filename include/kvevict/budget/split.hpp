@@ -52,6 +52,7 @@ KVEVICT_HOST_DEVICE constexpr void split_pool(const budget::adaptive<Base>& rule
     index_t largest = -1;
     for (index_t i = 0; i < rows; ++i)
       if (share[i] < of(i).room && (largest < 0 || remainder[i] > remainder[largest])) largest = i;
+    if (largest < 0) return;  // counts that do not belong together
     ++share[largest];
     remainder[largest] -= 1000000;
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cuda/detail/bounded.hpp>
+#include <kvevict/cuda/ranks.cuh>
 #include <kvevict/cuda/score/launch.cuh>
 #include <kvevict/cuda/select.cuh>
 
@@ -13,6 +14,7 @@ namespace detail {
 
 /// Everything that `evict` puts into the workspace.
 struct device_memory {
+  rank_memory ranks;  ///< first, so that a rank whose call is refused knows where
   score_memory score;
   float* scores = nullptr;            ///< [rows * longest]
   index_t* budget_lengths = nullptr;  ///< [rows]
@@ -20,12 +22,16 @@ struct device_memory {
 
   template <class Policy, class Inputs>
   static device_memory take(carver& from, const Policy& policy, const Inputs& in, index_t longest) {
-    const offset_t rows = in.cache.shape().rows();
+    constexpr bool joint = decltype(policy.rule())::joint, across = Inputs::template has<input_kind::ranks>;
+    const cache_shape shape = in.cache.shape();
+    const offset_t rows = shape.rows();
     device_memory m{};
+    if constexpr (joint && across)
+      m.ranks = rank_memory::take(from, shape, greatest(0, in.template get<input_kind::ranks>().kv_heads));
     m.score = take_score_memory(from, policy.scorer(), in, longest);
     m.scores = from.take<float>(rows * longest);
     m.budget_lengths = from.take<index_t>(rows);
-    if constexpr (decltype(policy.rule())::joint) m.share = share_memory::take(from, rows);
+    if constexpr (joint && !across) m.share = share_memory::take(from, rows);
     return m;
   }
 };
@@ -49,9 +55,10 @@ template <class Source, class Inputs>
 /// What the host can know of inputs whose memory is the device's.
 template <class Policy, class Inputs>
 [[nodiscard]] status check_on_device(const gpu& on, const Policy& policy, const Inputs& in) {
-  static_assert(!Inputs::template has<input_kind::ranks>, "kvevict: ranks share budgets on the CPU so far");
   if (const status s = check(policy); !s.ok()) return s;
   if (const status s = check_entries(in.cache); !s.ok()) return s;
+  if constexpr (Inputs::template has<input_kind::ranks>)
+    if (const status s = check_ranks<Policy>(in); !s.ok()) return s;
   if (on.longest < 1 || on.longest > most_slots)
     return {status_code::bad_shape, "longest", "kvevict::gpu::longest must say how many slots a row can have"};
   if (group_size(in) < 1)
@@ -107,13 +114,22 @@ namespace detail {
 template <class Policy, class Inputs>
 [[nodiscard]] status evict_rows(const gpu& on, const Policy& policy, const Inputs& in, const selection& out,
                                 const workspace& memory) {
-  if (const status s = check_on_device(on, policy, in); !s.ok()) return s;
+  constexpr bool joint = decltype(policy.rule())::joint;  // then also rows that their own budget covers compete
+  constexpr bool across = joint && Inputs::template has<input_kind::ranks>;
   const cache_shape shape = in.cache.shape();
   const auto rows = static_cast<index_t>(shape.rows());
   const budget_pool_view pools = pools_of(in);
-  if (const status s = check_pool_count(pools, rows); !s.ok()) return s;
-  if (const status s = check_selection(out, rows, 0); !s.ok()) return s;
-  if (const status s = check_workspace(memory, workspace_bytes(on, policy, in)); !s.ok()) return s;
+  const status mine = [&]() -> status {
+    if (const status s = check_on_device(on, policy, in); !s.ok()) return s;
+    if (const status s = check_pool_count(pools, rows); !s.ok()) return s;
+    if (const status s = check_selection(out, rows, 0); !s.ok()) return s;
+    return check_workspace(memory, workspace_bytes(on, policy, in));
+  }();
+  if constexpr (across) {
+    if (!mine.ok()) return refuse_across(on, in.template get<input_kind::ranks>(), shape, memory, mine);
+  } else {
+    if (!mine.ok()) return mine;
+  }
   carver place(memory.data);
   const auto m = device_memory::take(place, policy, in, on.longest);
   const auto seen = bounded(in, on.longest);
@@ -122,15 +138,20 @@ template <class Policy, class Inputs>
   if (const status s = launch<select_threads>(on, 1, lay_out_bytes, lay_out{seen, m.score.offsets, m.budget_lengths});
       !s.ok())
     return s;
-  constexpr bool joint = decltype(policy.rule())::joint;  // then also rows that their own budget covers compete
   if (const status s = launch_scorer(on, policy, seen, scores, m.score, joint); !s.ok()) return s;
   const row_scores scored{shape, {m.scores, m.score.offsets, rows}, pools, entry_bytes(in.cache)};
-  return launch_select(on, policy, scored, out, m.share, m.budget_lengths);
+  auto task = select_task_of(policy, scored, out);
+  task.budget_lengths = m.budget_lengths;
+  if constexpr (across)
+    return launch_across(on, task, in.template get<input_kind::ranks>(), m.ranks);
+  else
+    return launch_select(on, task, m.share);
 }
 
 }  // namespace detail
 
-/// Scores and selects: which slots of each row stay (select/selection.hpp). Changes only `out` and the workspace.
+/// Scores and selects: which slots of each row stay (select/selection.hpp). Changes only `out` and the workspace. With
+/// a `rank_view` among the inputs, all ranks call it together (cuda/ranks.cuh).
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] status evict(const gpu& on, const Policy& policy, const Inputs& in, const selection& out,
                            const workspace& memory) {

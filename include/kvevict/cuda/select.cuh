@@ -45,35 +45,39 @@ struct pool_body {
   return team;
 }
 
-/// Puts budgets and selection into the stream; everything has been checked.
+/// The task of a policy, made on the host: members of a policy are not device functions.
 template <class Policy>
-[[nodiscard]] status launch_select(const gpu& on, const Policy& policy, const row_scores& in, const selection& out,
-                                   const share_memory& memory, const index_t* budget_lengths = nullptr) {
-  const offset_t rows = in.shape.rows();
-  using rule_type = decltype(policy.rule());
-  select_task<rule_type> task{.rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
+[[nodiscard]] auto select_task_of(const Policy& policy, const row_scores& in, const selection& out) {
+  select_task<decltype(policy.rule())> task{
+      .rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
   task.scores = in.scores.data;
   task.score_offsets = in.scores.offsets;
-  task.budget_lengths = budget_lengths;
   task.pools = in.pools;
   task.slots = out.slots.data;
   task.slots_room = out.slots.size();
   task.offsets = out.offsets.data;
   task.receipts = out.receipts.empty() ? nullptr : out.receipts.data;
   task.entry_bytes = in.entry_bytes;
-  if constexpr (rule_type::joint) {
-    const bool own = in.pools.pool_of_row != nullptr;
-    const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
-    const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads);
+  return task;
+}
+
+/// Puts budgets and selection into the stream; everything has been checked.
+template <class Rule>
+[[nodiscard]] status launch_select(const gpu& on, select_task<Rule> task, const share_memory& memory) {
+  const offset_t rows = task.shape.rows();
+  if constexpr (Rule::joint) {
+    const bool own = task.pools.pool_of_row != nullptr;
+    const offset_t pools = own ? task.pools.pools : static_cast<offset_t>(task.shape.layers) * task.shape.seqs;
+    const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : task.shape.kv_heads);
     int team = 1;
-    if (const status s = team_size_of<pool_threads, pool_body<rule_type>>(wanted, team); !s.ok()) return s;
+    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(wanted, team); !s.ok()) return s;
     const bool alone = own || team < wanted;
-    const pool_body<rule_type> body{task, memory, alone};
-    const status s = launch<pool_threads>(on, pools, selection_memory_bytes, body, team);
+    const status s =
+        launch<pool_threads>(on, pools, selection_memory_bytes, pool_body<Rule>{task, memory, alone}, team);
     if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
   }
-  return launch<select_threads>(on, rows, selection_memory_bytes, select_body<rule_type>{task});
+  return launch<select_threads>(on, rows, selection_memory_bytes, select_body<Rule>{task});
 }
 
 }  // namespace detail
@@ -105,7 +109,7 @@ template <eviction_policy Policy>
     carver place(memory.data);
     shared = detail::share_memory::take(place, rows);
   }
-  return detail::launch_select(on, policy, in, out, shared);
+  return detail::launch_select(on, detail::select_task_of(policy, in, out), shared);
 }
 
 }  // namespace kvevict

@@ -16,8 +16,8 @@ concept rank_sum = requires(const S& sum, const span<std::int64_t>& values) {
 };
 
 /// One part of a model whose kv_heads are spread over several ranks (tensor parallelism). The cache of the call holds
-/// kv_heads first_kv_head .. first_kv_head + cache.shape().kv_heads of `kv_heads`; layers and sequences are the same
-/// everywhere.
+/// kv_heads first_kv_head .. first_kv_head + cache.shape().kv_heads of `kv_heads`, at least one; layers and sequences
+/// are the same everywhere. `sum` is a `rank_sum`, or, for calls on the device, a `stream_sum` (cuda/ranks.cuh).
 ///
 /// With a joint budget (Ada-KV) the heads of all ranks share, and every rank keeps exactly what one process would:
 ///
@@ -27,7 +27,7 @@ concept rank_sum = requires(const S& sum, const span<std::int64_t>& values) {
 ///
 /// All ranks make the same calls with the same policy. Where one refuses, all return an error. Without a joint budget
 /// nothing is exchanged but the first number. A scorer that crosses the kv_heads of a layer (TOVA) cannot run this way.
-template <rank_sum Sum>
+template <class Sum>
 struct rank_view {
   static constexpr input_kind kind = input_kind::ranks;
 

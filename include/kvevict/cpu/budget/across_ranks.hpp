@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/budget/exchange.hpp>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/budget/adaptive.hpp>
-#include <kvevict/score/scorer.hpp>
-#include <kvevict/view/ranks.hpp>
+#include <kvevict/policy/ranks.hpp>
 
-/// Joint budgets over the kv_heads of several ranks (view/ranks.hpp): the threshold is found by its digits, 8 bits a
-/// round, from histograms that the ranks add up.
-///
-/// A bin holds how much   sum over rows of max(floor_r, candidates of r with key >= bin)   grows when the threshold
-/// falls to it; rows add up, so ranks do, and floors need no exchange of their own.
+/// Joint budgets over the kv_heads of several ranks, from what they add up (budget/exchange.hpp).
 namespace kvevict::detail {
-
-inline constexpr index_t digit_bins = 256, digit_rounds = 4;
-inline constexpr index_t histogram_numbers = digit_bins + 3;  ///< + what is reached above all bins, free budget, room
-inline constexpr index_t head_numbers = 5;                    ///< those of pool_counts
 
 struct rank_scratch {
   std::int64_t* numbers;  ///< what is summed: [pools][histogram_numbers], or [pools][all heads][head_numbers]
@@ -63,7 +55,8 @@ template <class Executor, class Rule, class Row, class Sum>
   for (index_t pool = 0; pool < pools; ++pool) s.prefix[pool] = 0;
   for (index_t r = 0; r < shape.rows(); ++r) s.above[r] = 0;
 
-  for (int shift = 24; shift >= 0; shift -= 8) {
+  for (int round = 0; round < digit_rounds; ++round) {
+    const int shift = digit_shift(round);
     on.how.run(pools, [&](index_t pool, index_t) {
       std::int64_t* numbers = s.numbers + static_cast<offset_t>(pool) * histogram_numbers;
       for (index_t i = 0; i < histogram_numbers; ++i) numbers[i] = 0;
@@ -71,9 +64,9 @@ template <class Executor, class Rule, class Row, class Sum>
         std::uint32_t* bins = s.bins + static_cast<offset_t>(r) * digit_bins;
         const candidates c = candidates_of(rule, row(r));
         count_digit(c, shift, s.prefix[pool], bins);
-        numbers[digit_bins] += greatest(c.floor, s.above[r]);
-        numbers[digit_bins + 1] += row(r).free_budget();
-        numbers[digit_bins + 2] += row(r).room();
+        numbers[reached_above] += greatest(c.floor, s.above[r]);
+        numbers[free_budgets] += row(r).free_budget();
+        numbers[rooms] += row(r).room();
         index_t reached = s.above[r];
         for (index_t b = digit_bins - 1; b >= 0; --b) {
           const index_t with_bin = reached + static_cast<index_t>(bins[b]);
@@ -85,8 +78,8 @@ template <class Executor, class Rule, class Row, class Sum>
     if (!ranks.sum(span<std::int64_t>{s.numbers, static_cast<offset_t>(pools) * histogram_numbers})) return false;
     on.how.run(pools, [&](index_t pool, index_t) {
       const std::int64_t* numbers = s.numbers + static_cast<offset_t>(pool) * histogram_numbers;
-      s.total[pool] = least(numbers[digit_bins + 1], numbers[digit_bins + 2]);
-      offset_t reached = numbers[digit_bins];
+      s.total[pool] = least(numbers[free_budgets], numbers[rooms]);
+      offset_t reached = numbers[reached_above];
       index_t bin = digit_bins - 1;
       for (; bin > 0 && reached + numbers[bin] < s.total[pool]; --bin) reached += numbers[bin];
       s.prefix[pool] |= static_cast<std::uint32_t>(bin) << shift;
@@ -101,19 +94,14 @@ template <class Executor, class Rule, class Row, class Sum>
   for (index_t r = 0; r < shape.rows(); ++r) {
     const index_t pool = r / local, head = ranks.first_kv_head + r % local;
     std::int64_t* numbers = s.numbers + (static_cast<offset_t>(pool) * heads + head) * head_numbers;
-    numbers[0] = s.above[r];
-    numbers[1] = s.bins[static_cast<offset_t>(r) * digit_bins + static_cast<index_t>(s.prefix[pool] & 0xffu)];
-    numbers[2] = candidates_of(rule, row(r)).floor;
-    numbers[3] = row(r).free_budget();
-    numbers[4] = row(r).room();
+    const candidates c = candidates_of(rule, row(r));
+    const auto equal = s.bins[static_cast<offset_t>(r) * digit_bins + static_cast<index_t>(s.prefix[pool] & 0xffu)];
+    write_counts({s.above[r], static_cast<index_t>(equal), c.floor, row(r).free_budget(), c.count}, numbers);
   }
   if (!ranks.sum(span<std::int64_t>{s.numbers, count})) return false;
   for (index_t pool = 0; pool < pools; ++pool) {
     const std::int64_t* numbers = s.numbers + static_cast<offset_t>(pool) * heads * head_numbers;
-    const auto counts = [&](index_t head) {
-      const auto at = [&](index_t i) { return static_cast<index_t>(numbers[head * head_numbers + i]); };
-      return pool_counts{at(0), at(1), at(2), at(3), at(4)};
-    };
+    const auto counts = [&](index_t head) { return read_counts(numbers + head * head_numbers); };
     for (index_t head = 0; head < heads; ++head) s.share[head] = 0;
     if (s.total[pool] > 0) split_pool(rule, heads, s.total[pool], counts, s.share, s.remainder);
     for (index_t h = 0; h < local; ++h)
@@ -122,22 +110,10 @@ template <class Executor, class Rule, class Row, class Sum>
   return true;
 }
 
-/// A place among the heads of all ranks that the cache fits into, and a policy that can be shared.
-template <class Policy, class Inputs>
-[[nodiscard]] status check_ranks(const Inputs& in) {
-  static_assert(!Inputs::template has<input_kind::budget_pools>,
-                "kvevict: ranks share the kv_heads of a layer; pools of one's own cannot cross them");
-  static_assert(!score::layer_wide<std::remove_cvref_t<decltype(std::declval<const Policy&>().scorer())>>,
-                "kvevict: score::layer_mean crosses the kv_heads of all ranks, but no scores leave a rank");
-  const auto& ranks = in.template get<input_kind::ranks>();
-  if (ranks.first_kv_head < 0 || ranks.kv_heads < 1 || ranks.first_kv_head > ranks.kv_heads - in.cache.shape().kv_heads)
-    return {status_code::bad_shape, "ranks", "the kv_heads of the cache are not inside those of all ranks"};
-  return {};
-}
-
 /// One number: how many ranks refuse the call. `mine` if this rank does; otherwise ok, or that another one did.
 template <class Sum>
 [[nodiscard]] status agree(const rank_view<Sum>& ranks, const status& mine) {
+  static_assert(rank_sum<Sum>, "kvevict: on the CPU ranks need a sum(span<std::int64_t>), for instance mpi_sum");
   std::int64_t refusing = mine.ok() ? 0 : 1;
   const bool summed = ranks.sum(span<std::int64_t>{&refusing, 1});
   if (!mine.ok()) return mine;

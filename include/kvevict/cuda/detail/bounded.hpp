@@ -8,6 +8,14 @@
 /// Lengths that only the device knows, and workspace that the host has sized.
 namespace kvevict::detail {
 
+/// Which heads of a layer a call has: what kernels know of a `rank_view`.
+struct rank_place {
+  static constexpr input_kind kind = input_kind::ranks;
+
+  index_t first_kv_head = 0;
+  index_t kv_heads = 0;  ///< of all ranks
+};
+
 /// A cache none of whose rows is empty or longer than the host said: whatever the lengths in the device's memory are,
 /// kernels stay inside their workspace.
 template <cache_view Cache>
@@ -21,11 +29,20 @@ struct bounded_cache : Cache {
   }
 };
 
+/// A part of the inputs as kernels get it: the all-reduce of ranks is a matter of the host.
+template <class Part>
+[[nodiscard]] constexpr auto for_kernels(const Part& part) {
+  if constexpr (Part::kind == input_kind::ranks)
+    return rank_place{part.first_kv_head, part.kv_heads};
+  else
+    return part;
+}
+
 /// The same inputs with such a cache.
 template <class Inputs>
 [[nodiscard]] constexpr auto bounded(const Inputs& in, index_t longest) {
   const bounded_cache rows(in.cache, longest);
-  return in.parts.pass_to([&](const auto&... parts) { return inputs{rows, parts...}; });
+  return in.parts.pass_to([&](const auto&... parts) { return inputs{rows, for_kernels(parts)...}; });
 }
 
 /// The kernel, of one block: where the scores of every row begin, offsets[rows + 1], and the lengths that budgets refer
