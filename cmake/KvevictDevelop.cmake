@@ -18,6 +18,28 @@ if(KVEVICT_SANITIZE)
   target_link_options(kvevict_develop INTERFACE -fsanitize=${KVEVICT_SANITIZE})
 endif()
 
+# KVEVICT_HAS_CUDA: whether the CUDA parts of tests and examples are built. KVEVICT_CUDA_HERE: the GPU of this machine,
+# or, where there is none, one that later ones can run too.
+set(KVEVICT_CUDA AUTO CACHE STRING "CUDA parts of tests and examples: AUTO (where there is nvcc), ON or OFF")
+set(KVEVICT_HAS_CUDA OFF)
+if(NOT KVEVICT_CUDA STREQUAL "OFF" AND NOT KVEVICT_SANITIZE)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a 100a 120)
+    set(CMAKE_CUDA_FLAGS "")
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(KVEVICT_HAS_CUDA ON)
+    set(KVEVICT_CUDA_HERE ${CMAKE_CUDA_ARCHITECTURES_NATIVE})
+    if(NOT KVEVICT_CUDA_HERE MATCHES "^[0-9]")
+      set(KVEVICT_CUDA_HERE 80)
+    endif()
+  elseif(KVEVICT_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "KVEVICT_CUDA is ON, but there is no nvcc: install the CUDA toolkit, or put nvcc on the path")
+  endif()
+endif()
+
 # kvevict_header_test(): every header is compiled alone, included twice, in two objects that are linked together, so
 # that a missing include, a missing guard and a missing `inline` all fail.
 function(kvevict_header_test)

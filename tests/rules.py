@@ -5,8 +5,8 @@
     rules.py ROOT
 
 Includes point one way: core <- view <- score, budget, select, compact <- policy <- decode <- cpu, cuda; only one file
-names Eigen and only one folder CUDA; no header is long; nothing in the headers allocates, prints or keeps state; every
-macro says whose it is.
+names Eigen and only one folder CUDA; no header is long, and no glue of an example; nothing in the headers allocates,
+prints or keeps state; every macro says whose it is.
 """
 import pathlib
 import re
@@ -25,6 +25,7 @@ BELOW = {
     "cuda": {"core", "view", "score", "budget", "select", "compact", "decode", "policy", "cuda"},
 }
 MOST_LINES = 300
+MOST_GLUE = 40  # of an example that hosts the library
 FORBIDDEN = {
     r"\bnew\b\s+\w|\bmalloc\b|\bstd::vector\b|\bstd::function\b|\bthrow\b": "headers neither allocate nor throw",
     r"\bstd::(cout|cerr|printf)\b|\bprintf\b": "headers do not print",
@@ -69,8 +70,12 @@ def main(root):
             for pattern, reason in FORBIDDEN.items():
                 if re.search(pattern, code[number - 1]) and not (name in ALLOCATES and "allocate" in reason):
                     report(number, reason)
+    for path in sorted((root / "examples").glob("*host/*.c*")):
+        glue = re.findall(r"// ---- the glue ----\n(.*?)// ---- end of glue ----", path.read_text(), re.S)
+        if any(part.count("\n") > MOST_GLUE for part in glue):
+            problems.append(f"{path.relative_to(root)}: more than {MOST_GLUE} lines of glue")
     for folder in ("examples", "bench", "tests"):
-        for path in sorted((root / folder).rglob("*.[ch]pp")):
+        for path in sorted((root / folder).rglob("*.[ch][pu]*")):
             if path.parent == root / "tests" / "cuda":
                 continue  # a kernel is run by name, in the place of its launch
             for number, line in enumerate(path.read_text().splitlines(), 1):

@@ -7,6 +7,7 @@
 #include <exception>
 #include <kvevict/policy/spec.hpp>
 
+#include "device.hpp"
 #include "report.hpp"
 
 namespace {
@@ -60,7 +61,7 @@ std::vector<int> layers_to_run(const capture_file& file, const std::vector<int>&
 int main(int argc, char** argv) try {
   CLI::App app{"Compares KV-cache eviction policies on attention that a model produced."};
   app.name("compare");
-  std::string file, budget_text = "25%";
+  std::string file, budget_text = "25%", backend = "cpu";
   std::vector<std::string> specs;
   std::vector<int> layer_list;
   int future = 0, every = 0;
@@ -75,6 +76,9 @@ int main(int argc, char** argv) try {
   app.add_option("--future", future, "the last M tokens come after eviction and test it (default 0)");
   auto* decode = app.add_option(
       "--decode", every, "append the future tokens one by one and evict rows that hold W slots above the budget");
+  app.add_option("--backend", backend,
+                 "cpu (default), or cuda: run on the device as well and say how far the two agree; slots, figures and "
+                 "times are then the device's");
   app.add_option("--selection", selection_path,
                  "write the retained slots: {SPEC: {LAYER: [[slots of head 0], ...]}}; after --decode, positions");
   app.add_option("--json", json_path, "write the figures of the table");
@@ -95,6 +99,11 @@ int main(int argc, char** argv) try {
   if (decode->count() > 0 && every < 1)
     return refuse("--decode: " + std::to_string(every) + " slots above the budget; pass at least 1");
   if (every > 0 && future < 1) return refuse("--decode: there is no token to decode; pass --future M");
+  if (backend != "cpu" && backend != "cuda") return refuse("--backend: '" + backend + "' is neither cpu nor cuda");
+  const bool on_device = backend == "cuda";
+  if (on_device && every > 0) return refuse("--decode runs on the CPU only; leave --backend cuda out");
+  if (on_device)
+    if (const std::string problem = device_problem(); !problem.empty()) return refuse("--backend cuda: " + problem);
   const bool chosen = !specs.empty();
   if (!chosen) specs = all_policies();
   for (const std::string& spec : specs)
@@ -103,6 +112,7 @@ int main(int argc, char** argv) try {
 
   const capture_file captures(file);
   comparison c{.file = file, .layers = layers_to_run(captures, layer_list), .future = future, .every = every};
+  c.on_device = on_device;
   for (const std::string& spec : specs) c.runs.push_back({.spec = spec, .budget = budget});
   const bool sweep = !pictures_path.empty() && future > 0;
   if (sweep)
@@ -132,7 +142,7 @@ int main(int argc, char** argv) try {
       for (auto* group : {&c.runs, &c.sweep})
         for (policy_run& run : *group) {
           shown.step("layer " + std::to_string(layer) + ": " + run.spec);
-          run_policy(capture, {future, every, index, depth}, run);
+          run_policy(capture, {future, every, index, depth, on_device}, run);
           if (run.problem.empty()) ran.push_back(&run.layers.back());
         }
       shown.step("layer " + std::to_string(layer) + ": judging by the future");

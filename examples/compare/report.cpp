@@ -14,6 +14,7 @@ namespace {
 struct totals {
   double retained = 0, kept = 0, mass = 0, error = 0, distance = 0, bound = 0;
   double score = 0, select = 0, compact = 0, copy = 0, decode = 0, freed = 0;
+  agreement agrees{};
 };
 
 totals total(const comparison& c, const policy_run& run) {
@@ -29,6 +30,10 @@ totals total(const comparison& c, const policy_run& run) {
     t.compact += layer.compact_seconds;
     t.copy += layer.copy_seconds;
     t.decode += layer.decode_seconds;
+    t.agrees.slots += layer.agrees.slots;
+    t.agrees.differ += layer.agrees.differ;
+    t.agrees.margin = std::max(t.agrees.margin, layer.agrees.margin);
+    t.agrees.score_error = std::max(t.agrees.score_error, layer.agrees.score_error);
   }
   const double slots = static_cast<double>(c.length + (c.every > 0 ? c.future : 0)) * c.kv_heads,
                layers = static_cast<double>(run.layers.size());
@@ -50,6 +55,11 @@ nlohmann::json run_json(const comparison& c, const policy_run& run) {
   out["bytes_freed"] = t.freed;
   out["seconds"] = {{"score", t.score}, {"select", t.select}, {"compact", t.compact}, {"copy", t.copy}};
   if (c.every > 0) out["seconds"]["decode_step"] = t.decode / c.future;
+  if (c.on_device)
+    out["agreement"] = {{"slots", t.agrees.slots},
+                        {"differ", t.agrees.differ},
+                        {"margin", t.agrees.margin},
+                        {"score_error", t.agrees.score_error}};
   if (c.future > 0) {
     out["attention_mass_kept"] = t.mass;
     out["output_error"] = t.error;
@@ -74,6 +84,22 @@ nlohmann::json run_json(const comparison& c, const policy_run& run) {
     out["layers"].push_back(layer);
   }
   return out;
+}
+
+/// How the device and the CPU agree, a line per policy.
+void print_agreement(const comparison& c, int width) {
+  std::printf("\nthe device and the CPU: by the same scores the same slots, and the bytes of these slots\n");
+  for (const policy_run& run : c.runs) {
+    if (!run.problem.empty()) continue;
+    const agreement a = total(c, run).agrees;
+    std::printf("%-*s ", width, run.spec.c_str());
+    if (a.differ == 0)
+      std::printf("all %zu slots are equal", a.slots);
+    else
+      std::printf("%zu of %zu slots differ, at most %.1e from the threshold", a.differ, a.slots, a.margin);
+    std::printf("; scores within %.1e\n", a.score_error);
+  }
+  std::printf("scores and distances are in units of a row's largest score\n");
 }
 
 std::string quoted(const std::filesystem::path& path) {
@@ -125,6 +151,7 @@ void print_table(const comparison& c) {
       if (run.problem.empty()) return 1e3 * total(c, run).copy;
     return 0.0;
   }());
+  if (c.on_device) print_agreement(c, w);
 }
 
 nlohmann::json selection_json(const comparison& c) {
@@ -138,8 +165,14 @@ nlohmann::json selection_json(const comparison& c) {
 }
 
 nlohmann::json results_json(const comparison& c) {
-  nlohmann::json out{{"file", c.file},     {"layers", c.layers},     {"future", c.future},          {"decode", c.every},
-                     {"length", c.length}, {"kv_heads", c.kv_heads}, {"entry_bytes", c.entry_bytes}};
+  nlohmann::json out{{"file", c.file},
+                     {"layers", c.layers},
+                     {"future", c.future},
+                     {"decode", c.every},
+                     {"backend", c.on_device ? "cuda" : "cpu"},
+                     {"length", c.length},
+                     {"kv_heads", c.kv_heads},
+                     {"entry_bytes", c.entry_bytes}};
   out["policies"] = out["sweep"] = nlohmann::json::array();
   for (const policy_run& run : c.runs) out["policies"].push_back(run_json(c, run));
   for (const policy_run& run : c.sweep) out["sweep"].push_back(run_json(c, run));

@@ -17,6 +17,7 @@ struct comparison {
   int length = 0;          ///< slots before eviction
   int kv_heads = 0;        ///< of all layers
   double entry_bytes = 0;  ///< of a slot of one kv_head, in the file's element type, averaged over the layers
+  bool on_device = false;  ///< it ran on both, and what is shown is the device's
   std::vector<policy_run> runs{};
   std::vector<policy_run> sweep{};  ///< the same policies at other budgets, for the picture
 };

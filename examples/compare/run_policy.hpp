@@ -6,9 +6,10 @@
 #include <kvevict/cpu.hpp>
 #include <kvevict/cpu/openmp.hpp>
 #include <kvevict/policy/spec.hpp>
+#include <stdexcept>
 #include <vector>
 
-#include "runs.hpp"
+#include "device.hpp"
 
 /// One policy on one layer, stage by stage. A template over every policy that `compare` knows takes long to compile, so
 /// translation units share the work: run_plain.cpp and run_adaptive.cpp, and two more for decode.
@@ -41,7 +42,8 @@ kvevict::status run(const Policy& policy, const layer_capture& c, const task& wh
 
   std::vector<offset_t> offsets(static_cast<std::size_t>(c.kv_heads) + 1);
   std::vector<index_t> slots(static_cast<std::size_t>(selection_capacity(policy, in)));
-  const selection kept{slots, offsets};
+  std::vector<row_receipt> receipts(what.on_device ? static_cast<std::size_t>(c.kv_heads) : 0);
+  const selection kept{slots, offsets, receipts};
   std::vector<cache_line> scratch(cache_lines(workspace_bytes(on, policy, in)));
   const workspace memory = workspace_of(scratch);
 
@@ -55,6 +57,8 @@ kvevict::status run(const Policy& policy, const layer_capture& c, const task& wh
   if (s.ok()) {
     const row_scores scored{shape, {scores.data(), score_offsets.data(), c.kv_heads}};
     result.select_seconds = seconds([&] { s = select(on, policy, scored, kept, memory); });
+    if (what.on_device) result.scores = scores;
+    for (const row_receipt& receipt : receipts) result.thresholds.push_back(receipt.threshold);
   } else if (s.code == status_code::bad_input) {
     s = evict(on, policy, in, kept, memory);  // a budget that covers every row needs no scores
   }
@@ -81,6 +85,29 @@ kvevict::status run(const Policy& policy, const layer_capture& c, const task& wh
   return s;
 }
 
+/// The same on the device, whose slots and times `result` takes over; by the same scores it must select what the CPU
+/// selects.
+template <class Policy>
+void run_there_too(const Policy& policy, const layer_capture& c, const task& what, const policy_run& of,
+                   layer_run& result) {
+  using namespace kvevict;
+  const device_run device = run_on_device(c, what, of.spec, of.budget);
+  const index_t length = c.length - what.future;
+  std::vector<offset_t> score_offsets, offsets(static_cast<std::size_t>(c.kv_heads) + 1);
+  for (index_t h = 0; h <= c.kv_heads; ++h) score_offsets.push_back(static_cast<offset_t>(h) * length);
+  const row_scores scored{{1, 1, c.kv_heads, what.index, what.depth},
+                          {device.scores.data(), score_offsets.data(), c.kv_heads}};
+  std::vector<index_t> slots(device.scores.size());
+  const cpu on{openmp{}};
+  std::vector<cache_line> scratch(cache_lines(workspace_bytes(on, policy, scored)));
+  const status s = select(on, policy, scored, selection{slots, offsets}, workspace_of(scratch));
+  slots.resize(s.ok() ? static_cast<std::size_t>(offsets.back()) : 0);
+  if (!s.ok() || offsets != device.offsets || slots != device.slots)
+    throw std::runtime_error(of.spec + ", layer " + std::to_string(c.layer) +
+                             ": by the same scores the device selects other slots than the CPU");
+  take_device_run(c, device, result);
+}
+
 /// Runs the policy of run.spec if it is of this kind: with head-wise budgets, or without.
 template <bool Adaptive>
 void run_kind(const layer_capture& capture, const task& what, policy_run& of) {
@@ -90,6 +117,7 @@ void run_kind(const layer_capture& capture, const task& what, policy_run& of) {
       layer_run result;
       const kvevict::status s = run(policy, capture, what, result);
       if (s.ok()) {
+        if (what.on_device) run_there_too(policy, capture, what, of, result);
         of.layers.push_back(std::move(result));
       } else {
         problem = std::string(s.argument) + ": " + s.sentence;

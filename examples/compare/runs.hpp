@@ -13,12 +13,22 @@ struct task {
   int every = 0;   ///< decode: evict whenever a row holds so many slots above its budget; 0: evict the prompt only
   int index = 0;   ///< of the layer among the `depth` layers of its file; PyramidKV's schedule needs that
   int depth = 1;
+  bool on_device = false;  ///< also run it there, and compare
 };
 
 /// What stayed at one time: positions per kv_head, ascending.
 struct eviction {
   int after = 0;  ///< future tokens appended before
   std::vector<std::vector<int>> retained{};
+};
+
+/// How well the device and the CPU agree. By the same scores they select the same slots, or the run has ended; so where
+/// slots differ, the scores of the two differ.
+struct agreement {
+  std::size_t slots = 0;   ///< that the CPU retains
+  std::size_t differ = 0;  ///< retained by one of the two only
+  double margin = 0;       ///< farthest of these from the threshold of its row, in units of the row's largest score
+  double score_error = 0;  ///< largest difference of two scores, in the same units
 };
 
 /// What one policy did to one layer, and how good that was.
@@ -28,6 +38,10 @@ struct layer_run {
   double score_seconds = 0, select_seconds = 0, compact_seconds = 0;
   double copy_seconds = 0;    ///< a plain copy of the same keys and values
   double decode_seconds = 0;  ///< all steps of decode: append, observe, evict, compact
+
+  // Where the device is to be compared: the CPU's scores [kv_head][slot] and thresholds, until that has been done.
+  std::vector<float> scores{}, thresholds{};
+  agreement agrees{};
 
   // Over the future rows; see evaluate().
   double mass = 0;      ///< share of the attention weights of everything that falls on what is kept

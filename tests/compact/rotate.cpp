@@ -131,3 +131,60 @@ TEST_CASE("bad embeddings are refused, keys stay") {
   expect({frequencies.data(), 8}, none, b, status_code::bad_pointer, "from");
   expect({frequencies.data(), 8}, a, none, status_code::bad_pointer, "to");
 }
+
+TEST_CASE("keys that turn while they move are keys that move and then turn") {
+  const index_t n = 40, heads = 2, dims = 16;
+  const auto frequencies = plain(8);
+  const auto raw = host::normal(std::size_t(heads * n * dims), 5);
+  const strided layout = hnd(1, heads, n, dims), per_slot = hnd(1, heads, n, 1);
+  const cache_shape shape{1, 1, heads};
+  const auto over = [&](std::vector<float>& keys) { return key_cache{shape, n, entries{keys.data(), layout, dims}}; };
+  std::vector<index_t> slots, positions, in_order;
+  std::vector<offset_t> offsets{0};
+  for (index_t h = 0; h < heads; ++h) {
+    for (index_t j = 0; j < n; ++j) {
+      if (j < 3 || (j * 7 + h) % 3 != 0) slots.push_back(j);
+      positions.push_back(j * j * 100 + h);
+      in_order.push_back(j);
+    }
+    offsets.push_back(offset_t(slots.size()));
+  }
+  const selection kept{slots, offsets};
+  std::vector<index_t> lengths(std::size_t(heads), 0);
+  retained_lengths(kept, lengths.data());
+
+  for (const rope_pairs pairs : {rope_pairs::half_split, rope_pairs::interleaved})
+    for (const bool positions_given : {false, true}) {
+      const rope embedding{frequencies.data(), 8, pairs};
+      const position_view from{positions.data(), per_slot}, to{in_order.data(), per_slot};
+      const turned_keys how = positions_given ? turned_keys{embedding, from, to} : turned_keys{embedding};
+
+      std::vector<float> expected = raw;
+      std::vector<index_t> were = positions_given ? positions : in_order;
+      REQUIRE(compact_in_place(cpu{}, over(expected), kept, side(were.data(), per_slot)).ok());
+      const key_cache left{shape, lengths.data(), entries{expected.data(), layout, dims}};
+      REQUIRE(rotate_keys(cpu{}, left, embedding, position_view{were.data(), per_slot}, to).ok());
+
+      std::vector<float> in_place = raw, target(raw.size()), swapped = raw;
+      REQUIRE(compact_in_place(cpu{}, over(in_place), kept, how).ok());
+      REQUIRE(gather(cpu{}, over(swapped), kept, over(target), how).ok());
+      CHECK(swapped == raw);
+      std::vector<index_t> places = in_order;
+      const token_order order{places.data(), per_slot};
+      REQUIRE(swap_fill(cpu{}, over(swapped), order, kept, how).ok());
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t k = 0; k < lengths[std::size_t(h)]; ++k)
+          for (index_t d = 0; d < dims; ++d) {
+            const row_id row = shape.row(h);
+            const float wanted = expected[std::size_t(layout.offset(row, k, d))];
+            REQUIRE(in_place[std::size_t(layout.offset(row, k, d))] == wanted);
+            REQUIRE(target[std::size_t(layout.offset(row, k, d))] == wanted);
+            REQUIRE(swapped[std::size_t(layout.offset(row, order(row, k), d))] == wanted);
+          }
+    }
+  std::vector<float> keys = raw;
+  const status s = compact_in_place(cpu{}, over(keys), kept, turned_keys{{frequencies.data(), 18}});
+  CHECK(s.code == status_code::bad_shape);
+  CHECK(std::string(s.argument) == "rotary_dims");
+  CHECK(keys == raw);
+}

@@ -4,6 +4,7 @@
 #include <kvevict/cpu.hpp>
 #include <kvevict/cuda/compact/gather.hpp>
 #include <kvevict/cuda/compact/in_place.hpp>
+#include <kvevict/cuda/compact/rotate.hpp>
 #include <kvevict/cuda/compact/swap_fill.hpp>
 #include <random>
 
@@ -38,7 +39,7 @@ template <class Moved>
 void run_gather(const cache_shape& shape, const detail::row_moves& kept, const Moved& moved, int threads,
                 index_t shares, std::uint32_t seed) {
   const detail::gather_task<Moved> task{shape, kept, moved, shares};
-  simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
+  simulated::run_grid(index_t(task.blocks()), threads, detail::turn_table_bytes(moved), seed,
                       [&](simulated::block& b) { detail::gather_rows(b, task); });
 }
 template <class Moved>
@@ -48,26 +49,27 @@ template <class Moved>
 }
 
 /// The kernels in the order in which the entry points launch them.
-template <class From, class To, class... T>
+template <class From, class To, class... Sides>
 void simulated_gather(const From& from, const detail::row_moves& kept, const To& to, int threads, index_t shares,
-                      std::uint32_t seed, const side_array<T>&... sides) {
+                      std::uint32_t seed, const Sides&... sides) {
   run_gather(from.shape(), kept, detail::moved_between(from, to, sides...), threads, shares, seed);
 }
-template <class Cache, class... T>
+template <class Cache, class... Sides>
 void simulated_in_place(const Cache& cache, const detail::row_moves& kept, int threads, index_t parts,
-                        std::uint32_t seed, const side_array<T>&... sides) {
+                        std::uint32_t seed, const Sides&... sides) {
   const auto task = in_place(cache.shape(), kept, detail::moved_within(cache, parts, sides...));
-  simulated::run_grid(index_t(task.blocks()), threads, 0, seed,
+  simulated::run_grid(index_t(task.blocks()), threads, detail::turn_table_bytes(task.moved), seed,
                       [&](simulated::block& b) { detail::compact_rows(b, task); });
 }
-template <class Cache, class... T>
+template <class Cache, class... Sides>
 void simulated_swap_fill(const Cache& cache, const token_order& order, const detail::row_moves& kept, int threads,
-                         index_t shares, std::uint32_t seed, const side_array<T>&... sides) {
+                         index_t shares, std::uint32_t seed, const Sides&... sides) {
+  constexpr bool turns = (false || ... || detail::turns_keys<Sides>);
   carver count;
-  detail::swap_memory::take(count, kept.room, cache.shape().rows());
+  detail::swap_memory::take(count, kept.room, cache.shape().rows(), turns);
   host::scratch memory(count.bytes());
   carver place(memory.get().data);
-  const auto m = detail::swap_memory::take(place, kept.room, cache.shape().rows());
+  const auto m = detail::swap_memory::take(place, kept.room, cache.shape().rows(), turns);
   const detail::swap_task<Cache> plan{cache, order, kept, m};
   simulated::run_grid(index_t(cache.shape().rows()), threads, detail::plan_swaps_bytes, seed,
                       [&](simulated::block& b) { detail::plan_swaps(b, plan); });
@@ -309,4 +311,185 @@ TEST_CASE("the simulation notices a barrier that a compaction lacks, and blocks 
   first.store(0, keys.data(), 1.F);
   CHECK_THROWS_AS(static_cast<void>(second.load<float>(0, keys.data())), simulated::hazard);
   CHECK_THROWS_AS(second.store(0, keys.data(), 1.F), simulated::hazard);
+}
+
+namespace {
+
+template <class Cache>
+void simulated_rotate(const Cache& cache, const rope& embedding, const position_view& from, const position_view& to,
+                      int threads, index_t shares, std::uint32_t seed) {
+  const auto keys = detail::deal(cache.keys(), detail::own_memory{}, dense_dims(cache.keys()), 1,
+                                 detail::key_turn{{embedding, from, to}});
+  const detail::rotate_task<Cache, std::remove_const_t<decltype(keys)>> task{cache, {keys, {}}, shares};
+  simulated::run_grid(index_t(task.blocks()), threads, detail::turn_table_bytes(task.keys), seed,
+                      [&](simulated::block& b) { detail::rotate_rows(b, task); });
+}
+
+/// Embeddings of keys of `dims`: both kinds of pairs, all dims or some, plain RoPE frequencies and others.
+struct embedding_of {
+  std::vector<double> frequencies;
+  rope embedding;
+  embedding_of(index_t dims, std::mt19937& chance) {
+    const index_t most = dims / 2, pairs = chance() % 2 == 0 ? most : 1 + index_t(chance() % unsigned(most));
+    const double theta = chance() % 2 == 0 ? 10000 : 500000, factor = chance() % 3 == 0 ? -0.25 : 1;
+    for (index_t i = 0; i < pairs; ++i) frequencies.push_back(factor * std::pow(theta, -double(i) / pairs));
+    embedding = {frequencies.data(), 2 * pairs, chance() % 2 == 0 ? rope_pairs::half_split : rope_pairs::interleaved};
+  }
+  embedding_of(const embedding_of&) = delete;
+};
+
+/// Positions of every slot, [rows][room]: ascending, some of them far.
+struct positions_of {
+  std::vector<index_t> numbers;
+  position_view view;
+  positions_of(const cache_shape& shape, index_t room, std::mt19937& chance, unsigned step) {
+    for (offset_t r = 0; r < shape.rows(); ++r) {
+      index_t position = index_t(chance() % (step * 1000));
+      for (index_t j = 0; j < room; ++j) numbers.push_back(position += 1 + index_t(chance() % step));
+    }
+    view = {numbers.data(), hnd(shape.seqs, shape.kv_heads, room, 1)};
+  }
+  positions_of(const positions_of&) = delete;
+};
+
+/// The keys of a row as doubles, turned in double by so many positions.
+[[nodiscard]] std::vector<double> turned(std::vector<double> key, const rope& how, offset_t distance) {
+  const index_t pairs = how.rotary_dims / 2;
+  for (index_t i = 0; i < pairs; ++i) {
+    const bool split = how.pairs == rope_pairs::half_split;
+    double &x = key[std::size_t(split ? i : 2 * i)], &y = key[std::size_t(split ? i + pairs : 2 * i + 1)];
+    const double angle = double(distance) * how.frequencies[i], u = x, v = y;
+    x = u * std::cos(angle) - v * std::sin(angle);
+    y = u * std::sin(angle) + v * std::cos(angle);
+  }
+  return key;
+}
+template <class Keys>
+[[nodiscard]] std::vector<double> key_of(const Keys& keys, const row_id& row, index_t slot) {
+  std::vector<double> out;
+  for (index_t d = 0; d < keys.dims(); ++d) out.push_back(keys(row, slot, d));
+  return out;
+}
+
+/// The element's own rounding, and 1e-6 of the key.
+template <class E>
+void check_close(const std::vector<double>& got, const std::vector<double>& expected) {
+  double error = 0, size = 1e-30;
+  for (std::size_t d = 0; d < got.size(); ++d) {
+    error += std::pow(got[d] - expected[d], 2);
+    size += std::pow(expected[d], 2);
+  }
+  REQUIRE(std::sqrt(error / size) <= 1e-6 + (sizeof(E) == 4 ? 0 : std::is_same_v<E, half> ? 0x1p-11 : 0x1p-8));
+}
+
+}  // namespace
+
+TEST_CASE("kernels: angles stay exact however far the position is") {
+  std::mt19937 chance(3);
+  for (int round = 0; round < 20000; ++round) {
+    const double frequency = std::exp(-double(chance() % 1000) / 60) * (chance() % 4 == 0 ? -1 : 1);
+    const offset_t far[] = {1000, 1000000, 1000000000, 0x7fffffff};
+    const offset_t p = offset_t(chance()) % far[chance() % 4] * (chance() % 2 == 0 ? -1 : 1);
+    const auto by = detail::factors_of(std::uint64_t(p) * detail::turn_fraction(frequency));
+    const long double angle = static_cast<long double>(p) * frequency;
+    REQUIRE(std::abs(by.cosine - double(std::cos(angle))) <= 1e-7);
+    REQUIRE(std::abs(by.sine - double(std::sin(angle))) <= 1e-7);
+  }
+  const auto none = detail::factors_of(0);
+  CHECK(none.cosine == 1);
+  CHECK(none.sine == 0);
+}
+
+namespace {
+
+/// Every retained entry of a row of the content, in the cache where it has come to: its key as turned in double by what
+/// the positions say, its value as it was.
+template <class E, class Cache, class Place>
+void check_turned(const host::content<E>& c, const selection& kept, const turned_keys& how, const Cache& after,
+                  const Place& place) {
+  for (index_t r = 0; r < c.shape.rows(); ++r) {
+    const row_id row = c.shape.row(r);
+    for (index_t k = 0; k < kept[r].size(); ++k) {
+      const index_t source = kept[r][k];
+      const auto first = c.keys[std::size_t(r)].begin() + std::ptrdiff_t(source) * c.dim;
+      std::vector<double> was;
+      std::transform(first, first + c.dim, std::back_inserter(was), [](E x) { return double(to_float(x)); });
+      const offset_t distance = how.distance(row, source, k);
+      const std::vector<double> is = key_of(after.keys(), row, place(row, k));
+      check_close<E>(is, turned(was, how.embedding, distance));
+      for (index_t d = distance == 0 ? 0 : how.embedding.rotary_dims; d < c.dim; ++d)
+        REQUIRE(is[std::size_t(d)] == was[std::size_t(d)]);
+      for (index_t d = 0; d < c.value_dim; ++d)
+        REQUIRE(host::same_bits<E>(*after.values().at(row, place(row, k), d),
+                                   c.values[std::size_t(r)][std::size_t(source * c.value_dim + d)]));
+    }
+  }
+}
+const auto same_place = [](const row_id&, index_t k) { return k; };
+
+/// f(embedding and positions): none, so that slots are positions; some that stay; far ones.
+template <class E, class F>
+void for_turns(const host::content<E>& c, std::mt19937& chance, const F& f) {
+  if (c.dim < 2) return;
+  const embedding_of e(c.dim, chance);
+  const positions_of from(c.shape, c.most, chance, 40000), to(c.shape, c.most, chance, 3);
+  f(turned_keys{e.embedding});
+  f(turned_keys{e.embedding, from.view, chance() % 2 == 0 ? from.view : to.view});
+  f(turned_keys{e.embedding, {}, to.view});
+}
+
+}  // namespace
+
+TEST_CASE("kernels: keys turn as in double, in every layout, and what does not turn keeps its bytes") {
+  for_contents([]<class E>(const host::content<E>& c, std::mt19937& chance, std::uint32_t seed) {
+    host::kept whole;  // every slot of every row
+    whole.offsets = {0};
+    for (const index_t n : c.lengths) {
+      for (index_t s = 0; s < n; ++s) whole.slots.push_back(s);
+      whole.offsets.push_back(offset_t(whole.slots.size()));
+    }
+    for_turns(c, chance, [&](const turned_keys& how) {
+      if (how.from.data == nullptr || how.to.data == nullptr) return;  // `rotate_keys` wants both
+      in_every_layout(c, [&](auto memory) {
+        CAPTURE(memory.name);
+        simulated_rotate(memory.cache(), how.embedding, how.from, how.to, threads_of(chance), 1 + index_t(chance() % 3),
+                         seed);
+        check_turned(c, whole.view(), how, memory.cache(), same_place);
+      });
+    });
+  });
+}
+
+TEST_CASE("kernels: keys turn while they move, and all else moves as without") {
+  for_contents([]<class E>(const host::content<E>& c, std::mt19937& chance, std::uint32_t seed) {
+    for_turns(c, chance, [&](const turned_keys& how) {
+      some_kept kept(c.lengths, chance);
+      side_memory plain(c.shape, c.most, seed), along = plain;
+      const auto compacted = [](side_memory& s) { return side(s.positions.data(), s.layout); };
+      in_every_layout(c, [&](auto memory) {
+        CAPTURE(memory.name);
+        auto target = host::in_pages(c, host::page_order::nhd, 7);
+        simulated_gather(memory.cache(), kept.moves(), target.cache(), threads_of(chance), 1 + index_t(chance() % 3),
+                         seed, how);
+        check_turned(c, kept.view(), how, target.cache(), same_place);
+        along = plain;
+        simulated_in_place(memory.cache(), kept.moves(), threads_of(chance), 1 + index_t(chance() % 8), seed,
+                           compacted(along), how);
+        check_turned(c, kept.view(), how, memory.cache(), same_place);
+      });
+      auto memory = host::in_strides(c, "hnd", hnd);
+      REQUIRE(compact_in_place(cpu{}, memory.cache(), kept.view(), compacted(plain)).ok());
+      REQUIRE(along == plain);
+
+      host::in_any_order swapped(c), expected(c);
+      side_memory s(c.shape, c.most + 3, seed), wanted = s;
+      simulated_swap_fill(swapped.physical(), swapped.order(), kept.moves(), threads_of(chance),
+                          1 + index_t(chance() % 3), seed, how, compacted(s));
+      check_turned(c, kept.view(), how, swapped.physical(),
+                   [&](const row_id& row, index_t k) { return swapped.order()(row, k); });
+      REQUIRE(swap_fill(cpu{}, expected.physical(), expected.order(), kept.view(), compacted(wanted)).ok());
+      REQUIRE(same(swapped.memory.values, expected.memory.values));
+      REQUIRE(s == wanted);
+    });
+  });
 }

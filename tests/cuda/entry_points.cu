@@ -47,3 +47,11 @@ template status kvevict::gather(const gpu&, const room&, const selection&, const
 template status kvevict::compact_in_place(const gpu&, const room&, const selection&, const side_array<index_t>&);
 template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,
                                    const side_array<float>&);
+template status kvevict::gather(const gpu&, const room&, const selection&, const pages&, const turned_keys&);
+template status kvevict::compact_in_place(const gpu&, const room&, const selection&, const turned_keys&);
+template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,
+                                   const turned_keys&);
+template status kvevict::rotate_keys(const gpu&, const pages&, const rope&, const position_view&, const position_view&);
+template status kvevict::rotate_keys(const gpu&, const cache<entries<float, strided>, entries<float, strided>>&,
+                                     const rope&, const position_view&, const position_view&);
+// free_blocks is no template: including it compiles it.

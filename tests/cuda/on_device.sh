@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# on_device.sh ROOT BUILD [tests|sanitize|bench [FILTER]]...: what needs a GPU, on the one that is here, with nothing
-# but CUDA's toolkit and g++ (headers that the machine lacks lie in ROOT/build/headers):
+# on_device.sh ROOT BUILD [PART]...: what needs a GPU, on the one that is here, with nothing but CUDA's toolkit and g++
+# (headers that the machine lacks lie in ROOT/build/headers):
 #
-#   tests      the device tests: scores, selections, compactions against the CPU, as graphs, 100 times
-#   sanitize   the least of them that runs every kernel, under compute-sanitizer's memcheck, racecheck and synccheck
-#   bench      the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps whose name holds FILTER
+#   tests            the device tests: scores, selections, compactions against the CPU, as graphs, 100 times
+#   examples         programs of one .cu file that say themselves whether all is well, and compare --backend cuda
+#   sanitize         the least of the tests that runs every kernel, under compute-sanitizer's memcheck, racecheck and
+#                    synccheck
+#   bench [FILTER]   the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps whose name holds FILTER
 #
-# All three where none is named. Each step is announced with the time; the first that fails ends the run. A workspace's
-# contents are others in each run of a test, which finds what initcheck would look for.
+# All of them where none is named. Each step is announced with the time; the first that fails ends the run. A
+# workspace's contents are others in each run of a test, which finds what initcheck would look for.
 set -euo pipefail
 root=$(cd "$1" && pwd) build=$2
 shift 2
-(($#)) || set -- tests sanitize bench
+(($#)) || set -- tests examples sanitize bench
 mkdir -p "$build"
 
 say() { printf '== %02d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
@@ -73,6 +75,33 @@ run_tests() {
   "$build/on_device" --duration=true
 }
 
+program_of() { echo "$build/alone_$(basename "$(dirname "$1")")_$(basename "$1" .cu)"; }
+
+run_examples() {
+  local source program capture=$root/examples/capture/smollm2-135m.safetensors
+  say "building the examples"
+  shopt -s nullglob
+  local alone=("$root"/tests/cuda/*_on_device.cu "$root"/examples/cuda_*/main.cu)
+  shopt -u nullglob
+  {
+    for source in "${alone[@]}"; do echo "$(program_of "$source").o $source"; done
+    echo "$build/compare_device.o $root/examples/compare/device.cu"
+    for source in "$root"/examples/compare/*.cpp; do
+      [[ $source == */no_device.cpp ]] ||
+        echo "$build/compare_$(basename "$source").o $source -O2 -DKVEVICT_PICTURES_SCRIPT=\"pictures.py\""
+    done
+  } | compile_all
+  for source in "${alone[@]}"; do
+    program=$(program_of "$source")
+    nvcc "-arch=sm_$target" "$program.o" -o "$program"
+    say "${source#"$root"/}"
+    "$program"
+  done
+  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/compare_*.o -o "$build/compare"
+  say "compare --backend cuda"
+  "$build/compare" "$capture" --future 128 --backend cuda --json "$build/compare.json" | tee "$build/compare.txt"
+}
+
 run_sanitizer() {
   build_tests
   local tool sanitizer
@@ -114,13 +143,14 @@ while (($#)); do
   shift
   case $part in
     tests) run_tests ;;
+    examples) run_examples ;;
     sanitize) run_sanitizer ;;
     bench)
       filter=()
-      if (($#)) && [[ $1 != tests && $1 != sanitize ]]; then filter=("$1") && shift; fi
+      if (($#)) && [[ $1 != tests && $1 != examples && $1 != sanitize ]]; then filter=("$1") && shift; fi
       run_bench "${filter[@]}"
       ;;
-    *) fail "unknown part '$part'; they are tests, sanitize and bench" ;;
+    *) fail "unknown part '$part'; they are tests, examples, sanitize and bench" ;;
   esac
   say "$part: done"
 done

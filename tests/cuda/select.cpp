@@ -2,8 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <kvevict/cpu.hpp>
-#include <kvevict/cuda/budget/share.hpp>
-#include <kvevict/cuda/select/select.hpp>
+#include <kvevict/cuda/select/pool.hpp>
 #include <random>
 
 #include "../support/simulated_block.hpp"
@@ -85,14 +84,17 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
     std::memset(scratch.data(), 0xff, scratch.size() * sizeof(cache_line));
     carver place(workspace_of(scratch).data);
     const auto memory = detail::share_memory::take(place, rows);
+    const bool alone = in.pools > 0 || seed % 4 == 0;
     simulated::run_teams(in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads,
-                         detail::share_pool_bytes, seed, {{memory.reached, detail::share_memory::reached_count(rows)}},
-                         [&](simulated::block& b) { detail::share_pool(b, task, memory); });
+                         detail::selection_memory_bytes, seed,
+                         {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
+                         [&](simulated::block& b) { detail::select_pool(b, task, memory, alone); });
+    if (!alone) return;
     task.budgets = memory.budgets;
-    simulated::run_grid(rows, threads, detail::select_row_bytes, seed,
+    simulated::run_grid(rows, threads, detail::selection_memory_bytes, seed,
                         [&](simulated::block& b) { detail::select_row(b, task); });
   } else {
-    simulated::run_grid(rows, threads, detail::select_row_bytes, seed,
+    simulated::run_grid(rows, threads, detail::selection_memory_bytes, seed,
                         [&](simulated::block& b) { detail::select_row(b, task); });
   }
 }

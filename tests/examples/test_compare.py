@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """The program `compare` from outside: flags, output formats, exit codes and sentences.
 
-    test_compare.py COMPARE
+    test_compare.py COMPARE COMPARE_WITH_A_PRETENDED_DEVICE
 
 Makes small captures with the standard library only, and checks selections against plain loops.
 """
 import json
 import math
+import os
 import pathlib
 import random
 import struct
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import unittest
 
-COMPARE = None
+COMPARE = PRETENDING = None
 DTYPES = {"F32": "f", "F16": "e"}
 NAMES = ["full", "random", "streaming_llm", "accumulated_attention", "h2o", "tova", "snapkv", "nacl", "ahakv", "knorm",
          "keydiff", "pyramidkv"]
@@ -144,8 +145,9 @@ class Compare(unittest.TestCase):
         path.write_bytes(data)
         return str(path)
 
-    def run_compare(self, *arguments, code=0):
-        done = subprocess.run([COMPARE, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    def run_compare(self, *arguments, code=0, program=None, pretend=""):
+        done = subprocess.run([program or COMPARE, *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                              env={**os.environ, "KVEVICT_PRETEND": pretend})
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done
 
@@ -277,9 +279,52 @@ class Compare(unittest.TestCase):
         self.assertIn("not run", done.stdout)
         self.assertIn("knorm", done.stdout)
 
+    def test_the_cpu_is_the_default_backend(self):
+        policies = ("--budget", 16, "--policy", "knorm", "--policy", "ada_h2o")
+        self.assertEqual(self.selection(self.file, "--backend", "cpu", *policies), self.selection(self.file, *policies))
+
+    def test_where_there_is_no_device_it_says_what_to_do(self):
+        done = subprocess.run([COMPARE, self.file, "--backend", "cuda", "--budget", "16"], capture_output=True, text=True)
+        if done.returncode == 0:
+            self.assertIn("the device and the CPU", done.stdout)
+            self.skipTest("there is a device")
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("compare: --backend cuda: ", done.stderr)
+        self.assertIn("leave --backend out", done.stderr)
+        self.assertTrue("install the CUDA toolkit" in done.stderr or "no CUDA device was found" in done.stderr)
+
+    def test_the_agreement_with_a_device(self):
+        out = str(pathlib.Path(self.folder.name) / "figures.json")
+        specs = ("knorm", "ada_knorm")
+        arguments = (self.file, "--budget", 16, "--future", 8, "--backend", "cuda", "--json", out,
+                     *(x for spec in specs for x in ("--policy", spec)))
+
+        def agreements():
+            figures = json.loads(pathlib.Path(out).read_text())
+            self.assertEqual(figures["backend"], "cuda")
+            return {run["policy"]: run["agreement"] for run in figures["policies"]}
+
+        done = self.run_compare(*arguments, program=PRETENDING)
+        for spec in specs:
+            self.assertIn(f"{spec:9} all 64 slots are equal; scores within 0.0e+00", done.stdout)
+        self.assertEqual(agreements()["knorm"], {"slots": 64, "differ": 0, "margin": 0, "score_error": 0})
+        # Scores that are off by a fifth: slots near the threshold change, and these only.
+        done = self.run_compare(*arguments, program=PRETENDING, pretend="scores")
+        for spec, found in agreements().items():
+            self.assertTrue(0 < found["differ"] < 20, (spec, found))
+            self.assertTrue(0 < found["margin"] < 0.25, (spec, found))
+            self.assertAlmostEqual(found["score_error"], 0.2, 3)
+            self.assertIn(f"{found['differ']} of 64 slots differ", done.stdout)
+        for what, says in (("slots", "layer 0: by the same scores the device selects other slots"),
+                           ("bytes", "compacted other entries")):
+            done = self.run_compare(*arguments, program=PRETENDING, pretend=what, code=2)
+            self.assertIn(says, done.stderr)
+
     def test_help_names_every_flag(self):
         text = self.run_compare("--help").stdout
-        for flag in ("--policy", "--budget", "--layers", "--future", "--decode", "--selection", "--json", "--pictures"):
+        for flag in ("--policy", "--budget", "--layers", "--future", "--decode", "--backend", "--selection", "--json",
+                     "--pictures"):
             self.assertIn(flag, text)
 
     def test_mistakes_on_the_command_line(self):
@@ -290,6 +335,8 @@ class Compare(unittest.TestCase):
         self.refused(self.file, "--policy", "snapkv:window=x", says=["window=x"])
         self.refused(self.file, "--policy", "snapkv:pool_width=4", says=["odd"])
         self.refused(self.file, "--policy", "ada_snapkv:floor=1.5", says=["floor"])
+        self.refused(self.file, "--backend", "tpu", says=["tpu", "cpu", "cuda"])
+        self.refused(self.file, "--backend", "cuda", "--decode", "4", "--future", "8", says=["--decode", "--backend"])
         self.refused(self.file, "--budget", "lots", says=["lots", "25%"])
         self.refused(self.file, "--budget", "0", says=["--budget"])
         self.refused(self.file, "--layers", "3", says=["3", "0, 7"])
@@ -351,5 +398,5 @@ class Compare(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    COMPARE = sys.argv.pop(1)
+    COMPARE, PRETENDING = sys.argv.pop(1), sys.argv.pop(1)
     unittest.main()

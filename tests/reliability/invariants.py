@@ -162,7 +162,7 @@ bug("Swap-fill fills only holes that evicted tokens leave", "<= for <", "cpu/com
     "order(row, evicted) < m", "order(row, evicted) <= m", "compact")
 bug("A key turns to its new position", "the sign", "cpu/compact/rotate.hpp",
     "static_cast<offset_t>(after(j)) - before(j)", "static_cast<offset_t>(before(j)) - after(j)", "compact")
-bug("The pairs of RoPE are the model's", "the two kinds swapped", "cpu/compact/rotate.hpp",
+bug("The pairs of RoPE are the model's", "the two kinds swapped", "cpu/detail/turn_key.hpp",
     "embedding.pairs == rope_pairs::half_split", "embedding.pairs == rope_pairs::interleaved", "compact")
 bug("A row is no longer than its loops can count", "one more", "core/types.hpp",
     "std::numeric_limits<index_t>::max() - 1023", "std::numeric_limits<index_t>::max() - 1022", "extents")

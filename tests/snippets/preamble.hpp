@@ -19,6 +19,7 @@ inline const inputs in{view, query_view{queries, query_heads, rows}};
 inline const snapkv<> policy{};
 inline const selection kept{};
 inline const float* const norms = nullptr;
+inline const double* const frequencies = nullptr;
 inline index_t* const positions = nullptr;
 inline index_t* const lengths = nullptr;
 template <class Policy>

@@ -17,8 +17,8 @@ struct block_counts {
 namespace detail {
 
 /// Blocks that the rows of one table need: those of its longest row.
-constexpr index_t blocks_needed(const paged& layout, const cache_shape& shape, const row_lengths& lengths,
-                                offset_t slack, offset_t table) {
+KVEVICT_HOST_DEVICE constexpr index_t blocks_needed(const paged& layout, const cache_shape& shape,
+                                                    const row_lengths& lengths, offset_t slack, offset_t table) {
   index_t longest = 0;
   const auto take = [&](offset_t row) { longest = greatest(longest, lengths[static_cast<index_t>(row)]); };
   if (layout.scope == paged::tables::per_row) {
@@ -33,10 +33,29 @@ constexpr index_t blocks_needed(const paged& layout, const cache_shape& shape, c
   return static_cast<index_t>((longest + slack + layout.block_size - 1) / layout.block_size);
 }
 
+/// Whether the blocks that a table row holds are enough for its slots, and not more than it has room for.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool holds_enough(const paged& layout, const cache_shape& shape,
+                                                              const row_lengths& lengths, offset_t table,
+                                                              index_t held) {
+  return held >= blocks_needed(layout, shape, lengths, 0, table) && held <= layout.max_blocks;
+}
+
+/// What can be said without the lengths and the counts, which may lie on a device.
+[[nodiscard]] constexpr status check_tables(const paged& layout, const cache_shape& shape, index_t slack,
+                                            const block_counts& counts) {
+  if (const status s = check(shape); !s.ok()) return s;
+  if (const status s = check_layout(layout, "layout"); !s.ok()) return s;
+  if (slack < 0) return {status_code::bad_option, "slack", "slack must not be negative"};
+  if (counts.data == nullptr) return {status_code::bad_pointer, "counts", "the block counts are null"};
+  if (layout.scope == paged::tables::per_layer && layout.seqs != shape.seqs)
+    return {status_code::bad_shape, "layout", "the layout's seqs are not those of the shape"};
+  return {};
+}
+
 }  // namespace detail
 
 /// Rows of a block table.
-[[nodiscard]] constexpr offset_t table_rows(const paged& layout, const cache_shape& shape) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t table_rows(const paged& layout, const cache_shape& shape) {
   if (layout.scope == paged::tables::per_seq) return shape.seqs;
   return layout.scope == paged::tables::per_row ? shape.rows() : static_cast<offset_t>(shape.layers) * shape.seqs;
 }
@@ -47,16 +66,11 @@ constexpr index_t blocks_needed(const paged& layout, const cache_shape& shape, c
 /// where it has not, nothing changes and `status::needed` says how many there are.
 constexpr status free_blocks(const paged& layout, const cache_shape& shape, const row_lengths& lengths, index_t slack,
                              const block_counts& counts, const span<index_t>& freed, offset_t& freed_count) {
-  if (const status s = check(shape); !s.ok()) return s;
-  if (const status s = check_layout(layout, "layout"); !s.ok()) return s;
-  if (slack < 0) return {status_code::bad_option, "slack", "slack must not be negative"};
-  if (counts.data == nullptr) return {status_code::bad_pointer, "counts", "the block counts are null"};
-  if (layout.scope == paged::tables::per_layer && layout.seqs != shape.seqs)
-    return {status_code::bad_shape, "layout", "the layout's seqs are not those of the shape"};
+  if (const status s = detail::check_tables(layout, shape, slack, counts); !s.ok()) return s;
   const offset_t tables = table_rows(layout, shape);
   offset_t total = 0;
   for (offset_t t = 0; t < tables; ++t) {
-    if (counts.data[t] < detail::blocks_needed(layout, shape, lengths, 0, t) || counts.data[t] > layout.max_blocks)
+    if (!detail::holds_enough(layout, shape, lengths, t, counts.data[t]))
       return {status_code::bad_shape, "counts", "a table row holds fewer blocks than its slots need, or too many"};
     total += greatest(0, counts.data[t] - detail::blocks_needed(layout, shape, lengths, slack, t));
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <kvevict/compact/rope.hpp>
 #include <kvevict/core/status.hpp>
 #include <kvevict/select/selection.hpp>
 #include <kvevict/view/check.hpp>
@@ -31,6 +32,7 @@ namespace kvevict {
 template <class T>
 struct side_array {
   static_assert(std::is_trivially_copyable_v<T>);
+  using element = T;
   const T* from = nullptr;
   strided from_layout{};
   T* to = nullptr;
@@ -47,13 +49,14 @@ struct side_array {
 };
 
 /// What moves along with keys and values. Either it moves slot by slot, as a `side_array` does, or it follows a row's
-/// retained slots as a whole: `retain(row, retained)`, as a decode state does.
+/// retained slots as a whole: `retain(row, retained)`, as a decode state does. Or it is `turned_keys`
+/// (compact/rope.hpp).
 template <class S>
 concept slot_side = requires(const S& s, const row_id& row, index_t slot, const span<const index_t>& retained) {
   { s.check() } -> std::same_as<status>;
   requires requires { s.move(row, slot, slot); } || requires {
     s.retain(row, retained);
-  };
+  } || std::is_same_v<S, turned_keys>;
 };
 
 /// A side array that stays in its own memory.
@@ -106,9 +109,11 @@ template <cache_view Cache>
 namespace detail {
 
 template <class... Sides>
-[[nodiscard]] status check_sides(const Sides&... sides) {
+[[nodiscard]] status check_sides([[maybe_unused]] index_t key_dims, const Sides&... sides) {
+  static_assert((0 + ... + turns_keys<Sides>) <= 1, "kvevict: keys turn once");
   status result{};
-  static_cast<void>(((result = sides.check(), result.ok()) && ...));
+  static_cast<void>(((result = sides.check(), result.ok()) && ...) &&
+                    ((result = check_turn(key_dims, sides), result.ok()) && ...));
   return result;
 }
 

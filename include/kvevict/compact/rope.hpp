@@ -3,6 +3,8 @@
 
 #include <kvevict/core/status.hpp>
 #include <kvevict/core/types.hpp>
+#include <kvevict/view/inputs.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -28,5 +30,59 @@ struct rope {
     return {};
   }
 };
+
+/// Passed beside the sides of a compaction: keys are turned to new positions while they move, in the same call.
+///
+/// @code
+/// rope embedding{frequencies, head_dim};
+/// status s = compact_in_place(cpu{}, view, kept, turned_keys{embedding}, side(positions, layout));
+/// @endcode
+///
+/// The k-th retained entry of a row was written at position from(retained[k]) and is turned to position to(k), both
+/// counted as the selection counts: in token order where a cache is swapped. Without memory a slot is its position, so
+/// `turned_keys{embedding}` closes the gaps that an eviction leaves. A key whose position stays keeps its bytes.
+/// Positions are read while entries move: they must not be sides of the same call.
+struct turned_keys {
+  rope embedding;
+  position_view from{};
+  position_view to{};
+
+  [[nodiscard]] constexpr status check() const { return {}; }
+  /// Positions from where the entry of slot `source` was to where it goes as the k-th of its row.
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t distance(const row_id& row, index_t source, index_t k) const {
+    return static_cast<offset_t>(at(to, row)(k)) - at(from, row)(source);
+  }
+
+ private:
+  KVEVICT_HOST_DEVICE static constexpr row_positions at(const position_view& positions, const row_id& row) {
+    return positions.data == nullptr ? row_positions{} : positions.of(row);
+  }
+};
+
+namespace detail {
+
+/// What `rotate_keys` is given beside the cache.
+template <class Cache>
+[[nodiscard]] constexpr status check_rotation(const Cache& cache, const rope& embedding, const position_view& from,
+                                              const position_view& to) {
+  if (const status s = embedding.check(cache.keys().dims()); !s.ok()) return s;
+  if (from.data == nullptr) return {status_code::bad_pointer, "from", "the present positions are null"};
+  if (to.data == nullptr) return {status_code::bad_pointer, "to", "the new positions are null"};
+  return {};
+}
+
+template <class Side>
+inline constexpr bool turns_keys = std::is_same_v<Side, turned_keys>;
+
+/// Whether keys of that many dims can turn as a side says.
+template <class Side>
+[[nodiscard]] constexpr status check_turn([[maybe_unused]] index_t dims, [[maybe_unused]] const Side& side) {
+  if constexpr (turns_keys<Side>)
+    return side.embedding.check(dims);
+  else
+    return {};
+}
+
+}  // namespace detail
 
 }  // namespace kvevict

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <kvevict/core/types.hpp>
+#include <type_traits>
 
 namespace kvevict {
 
@@ -54,6 +55,19 @@ struct bfloat16 {
   const std::uint32_t bits = bits_as<std::uint32_t>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+/// The nearest element of that type.
+template <class Element>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr Element from_float(float x) {
+  static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, half> || std::is_same_v<Element, bfloat16>,
+                "kvevict: only elements of float, kvevict::half and kvevict::bfloat16 can be written");
+  if constexpr (std::is_same_v<Element, float>)
+    return x;
+  else if constexpr (std::is_same_v<Element, half>)
+    return to_half(x);
+  else
+    return to_bfloat16(x);
 }
 
 }  // namespace kvevict

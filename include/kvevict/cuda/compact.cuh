@@ -16,7 +16,9 @@
 /// if (s.ok()) s = retained_lengths(gpu{stream}, kept, lengths);
 /// @endcode
 ///
-/// Sides are side arrays. A layout of an engine's own must be callable on the device; entries in it move element by
+/// Sides are side arrays, and `turned_keys`, with which keys turn while they move: positions of any size are exact to
+/// 2e-9 radians (cuda/compact/turn.hpp) and the arithmetic is fp32, so the last bits may differ from the CPU's double.
+/// A layout of an engine's own must be callable on the device; entries in it move element by
 /// element, because the host cannot tell where they start. The host does not read the selection: it is one that
 /// `select` wrote, ascending in every row. A row for which it has no room (its offsets exceed the room of its slots),
 /// or for which a destination has none, does not move at all.
@@ -28,6 +30,14 @@ inline constexpr int gather_threads = 512;
 inline constexpr int in_place_threads = 512;
 inline constexpr int swap_threads = 1024;
 inline constexpr int lengths_threads = 256;
+
+/// What a compaction on the device can take along.
+template <class Side>
+inline constexpr bool moves_on_device = turns_keys<Side>;
+template <class T>
+inline constexpr bool moves_on_device<side_array<T>> = true;
+template <class Side>
+concept device_side = moves_on_device<Side>;
 
 template <class Moved>
 struct gather_body {
@@ -95,7 +105,7 @@ template <class Moved>
 [[nodiscard]] status launch_gather(const gpu& on, const cache_shape& shape, const row_moves& moves,
                                    const Moved& moved) {
   const gather_task<Moved> task{shape, moves, moved, shares_of(shape.rows(), moves.room)};
-  return launch<gather_threads>(on, task.blocks(), 0, gather_body<Moved>{task});
+  return launch<gather_threads>(on, task.blocks(), turn_table_bytes(moved), gather_body<Moved>{task});
 }
 
 /// A grid has 2^31 - 1 blocks at most.
@@ -110,8 +120,8 @@ template <class Moved>
 /// layout to any layout, the same element types, on the device. Lengths are not read; those of `to` become
 /// `retained_lengths`. The memory that a row spans in the two caches must not overlap, which is not checked. Errors:
 /// null pointers, disagreeing shapes or dims, a selection without rows + 1 offsets, a refused launch.
-template <cache_view From, cache_view To, class... T>
-status gather(const gpu& on, const From& from, const selection& kept, const To& to, const side_array<T>&... sides) {
+template <cache_view From, cache_view To, detail::device_side... Sides>
+status gather(const gpu& on, const From& from, const selection& kept, const To& to, const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
                 "kvevict: the destination needs values because the source has them");
   if (const status s = detail::check_known(from, kept); !s.ok()) return s;
@@ -121,7 +131,7 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
   if (const status s = detail::check_known_target(from.keys(), to.keys(), "to.keys"); !s.ok()) return s;
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
-  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(from.keys().dims(), sides...); !s.ok()) return s;
   const auto moved = detail::moved_between(from, to, sides...);
   return detail::launch_gather(on, shape, detail::moves_of(kept), moved);
 }
@@ -129,25 +139,26 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
 /// Slides the retained entries of every row to its front, in the cache's own memory on the device (compact/moves.hpp).
 /// The lengths are not read and stay the caller's to update (`retained_lengths`). Rows must not share memory. Errors:
 /// null pointers, a bad shape, a selection without rows + 1 offsets, a refused launch.
-template <cache_view Cache, class... T>
-status compact_in_place(const gpu& on, const Cache& cache, const selection& kept, const side_array<T>&... sides) {
+template <cache_view Cache, detail::device_side... Sides>
+status compact_in_place(const gpu& on, const Cache& cache, const selection& kept, const Sides&... sides) {
   static_assert(
       !requires { cache.keys().layout.order; },
       "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
-  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   const auto moved = detail::moved_within(cache, detail::parts_of(shape.rows()), sides...);
   const detail::in_place_task<std::remove_const_t<decltype(moved)>> task{shape, detail::moves_of(kept), moved};
   if (const status s = detail::check_blocks(task.blocks()); !s.ok()) return s;
-  return detail::launch<detail::in_place_threads>(on, task.blocks(), 0,
+  return detail::launch<detail::in_place_threads>(on, task.blocks(), detail::turn_table_bytes(moved),
                                                   detail::in_place_body<std::remove_const_t<decltype(moved)>>{task});
 }
 
-/// Bytes of the device that `swap_fill` needs for this selection; only the extents of `kept` are read.
-[[nodiscard]] inline offset_t swap_fill_workspace_bytes(const gpu&, const selection& kept) {
+/// Bytes of the device that `swap_fill` needs for this selection and these sides; only the extents of `kept` are read.
+template <detail::device_side... Sides>
+[[nodiscard]] offset_t swap_fill_workspace_bytes(const gpu&, const selection& kept, const Sides&...) {
   carver count;
-  detail::swap_memory::take(count, kept.slots.size(), kept.rows());
+  detail::swap_memory::take(count, kept.slots.size(), kept.rows(), (false || ... || detail::turns_keys<Sides>));
   return count.bytes();
 }
 
@@ -155,16 +166,18 @@ status compact_in_place(const gpu& on, const Cache& cache, const selection& kept
 /// (compact/moves.hpp), the same ones as on the CPU. `kept` counts slots in token order; `cache` is the memory itself,
 /// whose lengths the device reads. Side arrays move with the entries; `order` becomes that of what is left. The lengths
 /// stay the caller's to update (`retained_lengths`). Errors: as of `compact_in_place`, a null order, a small workspace.
-template <cache_view Cache, class... T>
+template <cache_view Cache, detail::device_side... Sides>
 status swap_fill(const gpu& on, const Cache& cache, const token_order& order, const selection& kept,
-                 const workspace& memory, const side_array<T>&... sides) {
+                 const workspace& memory, const Sides&... sides) {
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
   if (const status s = order.check(); !s.ok()) return s;
-  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
-  if (const status s = detail::check_workspace(memory, swap_fill_workspace_bytes(on, kept)); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_workspace(memory, swap_fill_workspace_bytes(on, kept, sides...)); !s.ok())
+    return s;
   const cache_shape shape = cache.shape();
   carver place(memory.data);
-  const auto m = detail::swap_memory::take(place, kept.slots.size(), shape.rows());
+  const auto m =
+      detail::swap_memory::take(place, kept.slots.size(), shape.rows(), (false || ... || detail::turns_keys<Sides>));
   const detail::swap_task<Cache> plan{cache, order, detail::moves_of(kept), m};
   if (const status s = detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes,
                                                             detail::swap_body<Cache>{plan});

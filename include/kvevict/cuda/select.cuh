@@ -2,21 +2,21 @@
 #pragma once
 
 #include <kvevict/core/workspace.hpp>
-#include <kvevict/cuda/budget/share.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
-#include <kvevict/cuda/select/select.hpp>
+#include <kvevict/cuda/select/pool.hpp>
 #include <kvevict/policy/policy.hpp>
 #include <kvevict/view/check.hpp>
 #include <kvevict/view/row_scores.hpp>
 
-/// Selection on the device: the slots that the CPU selects by the same scores, bit for bit, in two launches at most.
+/// Selection on the device: the slots that the CPU selects by the same scores, bit for bit, in one launch; in two where
+/// cuda/select/pool.hpp says why.
 namespace kvevict {
 
 namespace detail {
 
 /// Threads of a block of these kernels. Fewer would leave the memory idle; a joint budget needs more registers than a
 /// thread of the largest block can have.
-inline constexpr int select_threads = 1024, share_threads = 512;
+inline constexpr int select_threads = 1024, pool_threads = 512;
 
 template <class Rule>
 struct select_body {
@@ -28,12 +28,13 @@ struct select_body {
 };
 
 template <class Rule>
-struct share_body {
+struct pool_body {
   select_task<Rule> task;
   share_memory memory;
+  bool alone;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    share_pool(b, task, memory);
+    select_pool(b, task, memory, alone);
   }
 };
 
@@ -62,12 +63,16 @@ template <class Policy>
   if constexpr (rule_type::joint) {
     const bool own = in.pools.pool_of_row != nullptr;
     const offset_t pools = own ? in.pools.pools : static_cast<offset_t>(in.shape.layers) * in.shape.seqs;
-    const status s = launch<share_threads>(on, pools, share_pool_bytes, share_body<rule_type>{task, memory},
-                                           team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads));
-    if (!s.ok()) return s;
+    const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : in.shape.kv_heads);
+    int team = 1;
+    if (const status s = team_size_of<pool_threads, pool_body<rule_type>>(wanted, team); !s.ok()) return s;
+    const bool alone = own || team < wanted;
+    const pool_body<rule_type> body{task, memory, alone};
+    const status s = launch<pool_threads>(on, pools, selection_memory_bytes, body, team);
+    if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
   }
-  return launch<select_threads>(on, rows, select_row_bytes, select_body<rule_type>{task});
+  return launch<select_threads>(on, rows, selection_memory_bytes, select_body<rule_type>{task});
 }
 
 }  // namespace detail

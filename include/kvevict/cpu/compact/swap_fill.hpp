@@ -40,9 +40,14 @@ template <class Side>
 void swap_side(const Side& side, const row_id& row, index_t from, index_t to) {
   if constexpr (requires { side.move(row, from, to); }) side.move(row, from, to);
 }
-template <class Side>
-void end_side(const Side& side, const row_id& row, const span<const index_t>& retained) {
-  if constexpr (requires { side.retain(row, retained); }) side.retain(row, retained);
+template <class Keys, class Side>
+void end_side(const Keys& keys, const token_order& order, const Side& side, const row_id& row,
+              const span<const index_t>& retained) {
+  if constexpr (turns_keys<Side>)
+    for (index_t k = 0; k < retained.size(); ++k)
+      turn_key(keys, side.embedding, row, order(row, k), side.distance(row, retained[k], k));
+  else if constexpr (requires { side.retain(row, retained); })
+    side.retain(row, retained);
 }
 
 }  // namespace detail
@@ -60,14 +65,14 @@ status swap_fill(const cpu<Executor>& on, const Cache& cache, const token_order&
   const cache_shape shape = cache.shape();
   for (index_t r = 0; r < kept.rows(); ++r)
     if (const status s = order.check(shape.row(r), cache.length(shape.row(r))); !s.ok()) return s;
-  if (const status s = detail::check_sides(sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
   on.how.run(kept.rows(), [&](index_t r, index_t) {
     const row_id row = shape.row(r);
     detail::fill_holes(order, row, cache.length(row), kept[r], [&](index_t from, index_t to) {
       detail::copy_slot(cache, cache, row, from, to);
       (detail::swap_side(sides, row, from, to), ...);
     });
-    (detail::end_side(sides, row, kept[r]), ...);
+    (detail::end_side(cache.keys(), order, sides, row, kept[r]), ...);
   });
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <kvevict/compact/moves.hpp>
+#include <kvevict/cpu/detail/turn_key.hpp>
 #include <kvevict/view/entries.hpp>
 #include <type_traits>
 
@@ -28,10 +29,13 @@ void copy_slot(const From& from, const To& to, const row_id& row, index_t source
   if constexpr (cache_with_values<From>) copy_entry(from.values(), to.values(), row, source, target);
 }
 
-/// Lets one side follow a stable compaction of a row.
-template <class Side>
-void retain_side(const Side& side, const row_id& row, const span<const index_t>& retained) {
-  if constexpr (requires { side.retain(row, retained); })
+/// Lets one side follow a stable compaction of a row, whose keys have come to `keys`.
+template <class Keys, class Side>
+void retain_side(const Keys& keys, const Side& side, const row_id& row, const span<const index_t>& retained) {
+  if constexpr (turns_keys<Side>)
+    for (index_t k = 0; k < retained.size(); ++k)
+      turn_key(keys, side.embedding, row, k, side.distance(row, retained[k], k));
+  else if constexpr (requires { side.retain(row, retained); })
     side.retain(row, retained);
   else
     for (index_t k = 0; k < retained.size(); ++k) side.move(row, retained[k], k);
@@ -42,7 +46,7 @@ template <class From, class To, class... Sides>
 void move_row(const From& from, const To& to, const row_id& row, const span<const index_t>& retained, index_t first,
               const Sides&... sides) {
   for (index_t k = first; k < retained.size(); ++k) copy_slot(from, to, row, retained[k], k);
-  (retain_side(sides, row, retained), ...);
+  (retain_side(to.keys(), sides, row, retained), ...);
 }
 
 }  // namespace kvevict::detail

@@ -34,9 +34,6 @@ struct share_memory {
   }
 };
 
-/// Shared memory of `share_pool` in bytes.
-inline constexpr offset_t share_pool_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
-
 /// The rows of one pool: a stretch of a list, or of all rows.
 struct pool_rows_on_device {
   const index_t* members = nullptr;  ///< null: rows that follow each other
@@ -78,20 +75,19 @@ template <class Block, class Shared>
   return {members, first, count};
 }
 
-/// The kernel: final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says.
+/// Final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says.
 template <class Block, class Rule>
-KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, const share_memory& memory) {
-  const auto m = digit_memory<Block>::take(b);
-  const auto sums = b.template shared<offset_t>(warp_threads);
-  const auto reached = b.team(memory.reached);
+KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, const share_memory& memory,
+                                    const selection_memory<Block>& shared) {
+  const digit_memory<Block>& m = shared.digits;
+  const auto& sums = shared.sums;
+  const auto reached = b.team(memory.reached), budgets = b.team(memory.budgets);
   const pool_rows_on_device pool = list_pool(b, task.pools, task.shape, memory.members, m.of_warps);
   const index_t count = pool.count, first = pool.first;
   const offset_t rows = task.shape.rows();
   const auto at = [&](int round, index_t i, index_t bin) {
     return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
   };
-  // What a row brings into the pool; one whose budget is impossible is kept whole.
-  const auto free_of = [](const row_plan& p) { return p.possible() ? p.nominal - p.kept.count() : p.room(); };
   index_t* const floors = memory.floors + first;
 
   auto free_budget = b.template make_local<offset_t>(), room = free_budget, before = free_budget;
@@ -99,7 +95,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     free_budget[t] = room[t] = 0;
     KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
       const row_plan p = task.plan(pool.row(i));
-      free_budget[t] += free_of(p);
+      free_budget[t] += task.free_budget(p);
       room[t] += p.room();
       if (b.team_rank() == 0) floors[i] = floor_of(task.rule, p.nominal, p.kept.count(), p.room());
     }
@@ -159,12 +155,13 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const select_task<Rule>& task, con
     const auto counts = [&](index_t i) {
       const row_plan p = task.plan(pool.row(i));
       const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
-      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], free_of(p), p.room()};
+      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], task.free_budget(p),
+                         p.room()};
     };
     index_t* const share = memory.share + first;
     for (index_t i = 0; i < count; ++i) share[i] = 0;
     if (total > 0) split_pool(task.rule, count, total, counts, share, memory.remainder + first);
-    for (index_t i = 0; i < count; ++i) memory.budgets[pool.row(i)] = task.plan(pool.row(i)).kept.count() + share[i];
+    for (index_t i = 0; i < count; ++i) budgets.store(t, pool.row(i), task.plan(pool.row(i)).kept.count() + share[i]);
   });
 }
 

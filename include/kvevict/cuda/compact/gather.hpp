@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/cuda/compact/turned.hpp>
 
 /// Retained entries into other memory, some blocks per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -44,9 +44,10 @@ KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   bool fits = true;
   task.moved.each([&](const auto& m, index_t) { fits = fits && has_room_for(m, row, count); });
   if (!fits) return;
+  const auto turns = take_turn_table(b, task.moved);
   task.moved.each([&](const auto& m, index_t) {
     by_pieces(m, [&]<class Piece>(const Piece&) {
-      auto entries = hold<Piece>(b, m, row, task.kept, m.pieces);
+      auto entries = hold<Piece>(b, m, row, task.kept, m.pieces, turns);
       const offset_t step = entries.at_once();
       KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
         KVEVICT_ROLLED for (offset_t start = share * step; start < count; start += task.shares * step) {

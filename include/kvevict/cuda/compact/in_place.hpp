@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/compact/pieces.hpp>
+#include <kvevict/cuda/compact/turned.hpp>
 
 /// Retained entries to the front of their own rows. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -40,17 +40,16 @@ KVEVICT_HOST_DEVICE void compact_rows(Block& b, const in_place_task<Moved>& task
   const row_id row = task.shape.row(b.index() / parts);
   const index_t part = b.index() % parts, count = task.kept.count(row.index);
   if (count < 1) return;
+  const auto turns = take_turn_table(b, task.moved);
   task.moved.each([&](const auto& m, index_t before) {
     if (part < before || part >= before + m.parts()) return;
     const index_t first_piece = (part - before) * m.per_part;
     by_pieces(m, [&]<class Piece>(const Piece&) {
-      auto entries = hold<Piece>(b, m, row, task.kept, least(first_piece + m.per_part, m.pieces));
+      auto entries = hold<Piece>(b, m, row, task.kept, least(first_piece + m.per_part, m.pieces), turns);
       const offset_t step = entries.at_once();
       KVEVICT_ROLLED for (index_t first = first_piece; first < entries.last_piece; first += m.lanes()) {
         KVEVICT_ROLLED for (offset_t start = 0; start < count; start += step) {
-          // Slots ascend, so where the last one of a chunk stays where it is, all before it do.
-          const offset_t last = least<offset_t>(start + step, count) - 1;
-          if (entries.sources[last] == last) continue;
+          if (entries.stay(least<offset_t>(start + step, count) - 1)) continue;
           entries.read(start, first);
           b.sync();
           entries.write(start, first);

@@ -48,9 +48,17 @@ struct own_memory {};
 template <class Entries>
 using element_in = std::remove_cvref_t<decltype(*std::declval<const Entries&>().at({}, 0, 0))>;
 
+/// Entries that move as they are; those that turn meanwhile are keys (cuda/compact/turned.hpp).
+struct unturned {
+  [[nodiscard]] static constexpr bool fits(offset_t) { return true; }
+  [[nodiscard]] static constexpr index_t units(index_t pieces, index_t) { return pieces; }
+};
+
 /// Entries that move, and how their pieces are dealt out.
-template <class From, class To>
+template <class From, class To, class Turn = unturned>
 struct moved {
+  static constexpr bool turns = !std::is_same_v<Turn, unturned>;
+  static constexpr bool in_own_memory = std::is_same_v<To, own_memory>;
   using element = element_in<From>;
   static_assert(std::is_same_v<element, element_in<std::conditional_t<std::is_same_v<To, own_memory>, From, To>>>,
                 "kvevict: compaction moves bytes; source and destination need the same element type");
@@ -59,12 +67,13 @@ struct moved {
   From from;
   To to;
   index_t piece_dims = 1;  ///< dims of a piece, which are adjacent in memory
-  index_t pieces = 1;      ///< of an entry
-  index_t per_part = 1;    ///< pieces of an entry that one block moves, where blocks share entries
+  index_t pieces = 1;      ///< of an entry; pairs of pieces where it turns
+  index_t per_part = 1;    ///< of them that one block moves, where blocks share entries
   int lane_bits = 0;       ///< log2 of the threads that share an entry
+  Turn turn{};
 
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr const auto& target() const {
-    if constexpr (std::is_same_v<To, own_memory>)
+    if constexpr (in_own_memory)
       return from;
     else
       return to;
@@ -82,14 +91,17 @@ struct moved {
 
 /// Deals entries out. `parts`: how many blocks would like to share every entry. No part is below 64 bytes, so that what
 /// the memory moves at once is not moved twice.
-template <class From, class To>
-[[nodiscard]] moved<From, To> deal(const From& from, const To& to, bool dense, index_t parts) {
-  moved<From, To> m{from, to};
-  constexpr auto bytes = static_cast<offset_t>(sizeof(typename moved<From, To>::element));
+template <class From, class To, class Turn = unturned>
+[[nodiscard]] moved<From, To, Turn> deal(const From& from, const To& to, bool dense, index_t parts,
+                                         const Turn& turn = {}) {
+  moved<From, To, Turn> m{from, to};
+  constexpr auto bytes = static_cast<offset_t>(sizeof(typename moved<From, To, Turn>::element));
   for (const offset_t wide : {offset_t{4}, widest_piece})
-    if (dense && wide % bytes == 0 && in_pieces_of(from, wide / bytes) && in_pieces_of(to, wide / bytes))
+    if (dense && wide % bytes == 0 && in_pieces_of(from, wide / bytes) && in_pieces_of(to, wide / bytes) &&
+        turn.fits(wide / bytes))
       m.piece_dims = static_cast<index_t>(wide / bytes);
-  m.pieces = from.dims() / m.piece_dims;
+  m.turn = turn;
+  m.pieces = turn.units(from.dims() / m.piece_dims, m.piece_dims);
   const auto whole = dense ? static_cast<index_t>(greatest<offset_t>(1, 64 / (m.piece_dims * bytes))) : 1;
   m.per_part = least(m.pieces, ((m.pieces - 1) / parts / whole + 1) * whole);
   // Where dims are apart, neighbouring slots are nearer than the dims of one: then neighbouring threads take slots.
@@ -130,34 +142,9 @@ struct moved_list<First, Rest...> {
   /// Blocks of a row where blocks share entries.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t parts() const { return first.parts() + rest.parts(); }
 };
-[[nodiscard]] constexpr moved_list<> list_of() { return {}; }
 template <class First, class... Rest>
-[[nodiscard]] constexpr moved_list<First, Rest...> list_of(const First& first, const Rest&... rest) {
-  return {first, list_of(rest...)};
-}
-
-template <class T>
-[[nodiscard]] auto deal_side(const side_array<T>& s) {
-  return deal(side_entries<const T>{s.from, s.from_layout}, side_entries<T>{s.to, s.to_layout}, true, 1);
-}
-
-/// What moves from one cache to another: keys, values if the source has them, and side arrays.
-template <class From, class To, class... T>
-[[nodiscard]] auto moved_between(const From& from, const To& to, const side_array<T>&... sides) {
-  const auto both = [](const auto& a, const auto& b) { return deal(a, b, dense_dims(a) && dense_dims(b), 1); };
-  if constexpr (cache_with_values<From>)
-    return list_of(both(from.keys(), to.keys()), both(from.values(), to.values()), deal_side(sides)...);
-  else
-    return list_of(both(from.keys(), to.keys()), deal_side(sides)...);
-}
-/// What moves inside a cache.
-template <class Cache, class... T>
-[[nodiscard]] auto moved_within(const Cache& cache, index_t parts, const side_array<T>&... sides) {
-  const auto one = [&](const auto& entries) { return deal(entries, own_memory{}, dense_dims(entries), parts); };
-  if constexpr (cache_with_values<Cache>)
-    return list_of(one(cache.keys()), one(cache.values()), deal_side(sides)...);
-  else
-    return list_of(one(cache.keys()), deal_side(sides)...);
+[[nodiscard]] constexpr moved_list<First, Rest...> list_before(const First& first, const moved_list<Rest...>& rest) {
+  return {first, rest};
 }
 
 /// The selection that kernels read, and where the retained entries go.
@@ -166,6 +153,7 @@ struct row_moves {
   offset_t room = 0;                  ///< of `slots`
   const offset_t* offsets = nullptr;  ///< [rows + 1]
   const index_t* targets = nullptr;   ///< [room], or null: to the front, one after another
+  const index_t* tokens = nullptr;    ///< [room], or null: what the selection counts, where that is not `slots`
   const index_t* counts = nullptr;    ///< [rows], or null: all that the offsets say
 
   /// Whether the selection had room to say which entries of a row move.
@@ -202,6 +190,8 @@ struct in_hand {
 
   /// Entries that the block holds at once.
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t at_once() const { return (b.threads() >> m.lane_bits) * pieces_held; }
+  /// Whether all up to the k-th are where they go: slots ascend, so it is enough that this one is.
+  [[nodiscard]] KVEVICT_HOST_DEVICE bool stay(offset_t k) const { return sources[k] == k; }
 
   /// Reads one piece of `at_once()` entries from `start` on; threads that share an entry have its pieces from `first`.
   KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
@@ -224,14 +214,15 @@ struct in_hand {
       const index_t p = first + (t & (m.lanes() - 1));
       KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
         const offset_t k = start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
-        if (k < count && p < last_piece) f(t, i, k, p * m.piece_dims);
+        if (k >= count || p >= last_piece || (targets != nullptr && targets[k] == sources[k])) continue;
+        f(t, i, k, p * m.piece_dims);
       }
     });
   }
 };
 template <class Piece, class Block, class Moved>
-[[nodiscard]] KVEVICT_HOST_DEVICE in_hand<Piece, Block, Moved> hold(Block& b, const Moved& m, const row_id& row,
-                                                                    const row_moves& kept, index_t last_piece) {
+[[nodiscard]] KVEVICT_HOST_DEVICE in_hand<Piece, Block, Moved> hold_plain(Block& b, const Moved& m, const row_id& row,
+                                                                          const row_moves& kept, index_t last_piece) {
   const offset_t first = kept.offsets[row.index];
   return {b,
           m,

@@ -11,26 +11,30 @@
 namespace kvevict::detail {
 
 /// Memory of the device for a swap-fill. A row's part of it is where its part of the selection is: it has no more
-/// moves than retained slots.
+/// moves than retained slots. Where keys turn, what stays in its place is listed too, for it may turn there.
 struct swap_memory {
   index_t* sources;  ///< [room of the slots]
   index_t* holes;    ///< [room of the slots]
   index_t* moves;    ///< [rows], how many there are
+  index_t* places;   ///< [room of the slots], where every retained token goes; null where nothing turns
 
-  static constexpr swap_memory take(carver& from, offset_t room, offset_t rows) {
+  static constexpr swap_memory take(carver& from, offset_t room, offset_t rows, bool turns) {
     swap_memory m{};
     m.sources = from.take<index_t>(room);
     m.holes = from.take<index_t>(room);
     m.moves = from.take<index_t>(rows);
+    if (turns) m.places = from.take<index_t>(room);
     return m;
   }
 };
 
 /// What `gather_rows` is to move then.
 [[nodiscard]] constexpr row_moves planned(row_moves kept, const swap_memory& m) {
+  const bool all = m.places != nullptr;
+  if (all) kept.tokens = kept.slots;
   kept.slots = m.sources;
-  kept.targets = m.holes;
-  kept.counts = m.moves;
+  kept.targets = all ? m.places : m.holes;
+  if (!all) kept.counts = m.moves;
   return kept;
 }
 
@@ -64,6 +68,7 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
   const index_t* const retained = task.kept.slots + begin;
   index_t* const sources = task.memory.sources + begin;
   index_t* const into = task.memory.holes + begin;
+  const bool all = task.memory.places != nullptr;
   auto place = b.template make_local<index_t>(), found = place, before = place;
 
   index_t holes = 0;
@@ -98,11 +103,11 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
     b.each([&](int t) {
       const offset_t k = start + t;
       if (k >= count) return;
-      const index_t i = moves + before[t];
-      if (found[t] == 1 && i < least(holes, count)) {
-        b.store(t, sources + i, place[t]);
-        place[t] = b.template load<index_t>(t, into + i);
-      }
+      const index_t i = moves + before[t], source = place[t];
+      const bool moved = found[t] == 1 && i < least(holes, count);
+      if (moved) place[t] = b.template load<index_t>(t, into + i);
+      if (moved || all) b.store(t, sources + (all ? k : i), source);
+      if (all) b.store(t, task.memory.places + begin + k, place[t]);
       b.store(t, &task.order(row, static_cast<index_t>(k)), place[t]);
     });
     moves += here;

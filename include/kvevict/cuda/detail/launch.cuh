@@ -33,22 +33,18 @@ __global__ void __launch_bounds__(Threads, blocks_together_of<Body>()) run_kerne
 }
 
 /// Blocks of a team: a cluster where the device has them and the code was compiled for it, else a block alone.
-template <class Kernel>
-[[nodiscard]] cudaError_t team_size_of(Kernel* kernel, int wanted, int& size) {
+template <int Threads, class Body>
+[[nodiscard]] status team_size_of(int wanted, int& size) {
+  if (wanted == 1) return {};
   cudaFuncAttributes attributes{};
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  size = error == cudaSuccess && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90 ? wanted : 1;
-  return error;
+  const status s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<Threads, Body>));
+  size = s.ok() && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90 ? wanted : 1;
+  return s;
 }
 
-/// Puts `body` into the stream, `blocks` blocks, or as many teams of up to `most_in_team`.
+/// Puts `body` into the stream, `blocks` blocks, or as many teams of `team` blocks (`team_size_of`).
 template <int Threads, class Body>
-[[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body,
-                            int most_in_team = 1) {
-  const auto kernel = &run_kernel<Threads, Body>;
-  int team = 1;
-  if (most_in_team > 1)
-    if (const status s = status_of(team_size_of(kernel, most_in_team, team)); !s.ok()) return s;
+[[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body, int team = 1) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks * team));
   config.blockDim = dim3(Threads);
@@ -60,7 +56,7 @@ template <int Threads, class Body>
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   config.attrs = &cluster;
   config.numAttrs = team > 1 ? 1 : 0;
-  return status_of(cudaLaunchKernelEx(&config, kernel, body));
+  return status_of(cudaLaunchKernelEx(&config, &run_kernel<Threads, Body>, body));
 }
 
 }  // namespace kvevict::detail

@@ -38,10 +38,28 @@ struct select_task {
     const row_plan p = plan(row);
     return p.possible() ? p.alone() : p.length;
   }
+  /// Evictable slots that a row brings into its pool. One whose budget is impossible is kept whole there too.
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr index_t free_budget(const row_plan& p) {
+    return p.possible() ? p.nominal - p.kept.count() : p.room();
+  }
 };
 
-/// Shared memory of `select_row` in bytes.
-inline constexpr offset_t select_row_bytes =
+/// Shared memory of a selection: that of a search, and a value of each kind per warp.
+template <class Block>
+struct selection_memory {
+  digit_memory<Block> digits;
+  decltype(std::declval<Block&>().template shared<offset_t>(0)) sums;
+  typename digit_memory<Block>::words stays_of, ties_of;
+  decltype(std::declval<Block&>().template shared<double>(0)) doubles;
+
+  KVEVICT_HOST_DEVICE static selection_memory take(Block& b) {
+    const auto digits = digit_memory<Block>::take(b);
+    const auto sums = b.template shared<offset_t>(warp_threads);
+    const auto stays = b.template shared<index_t>(warp_threads), ties = b.template shared<index_t>(warp_threads);
+    return {digits, sums, stays, ties, b.template shared<double>(warp_threads)};
+  }
+};
+inline constexpr offset_t selection_memory_bytes =
     digit_memory_bytes + warp_threads * (sizeof(offset_t) + 2 * sizeof(index_t) + sizeof(double));
 
 /// Writes the slots with scores that stay, ascending: every warp takes a stretch of the row, counts what stays in it,
@@ -102,22 +120,12 @@ KVEVICT_HOST_DEVICE void write_selected(Block& b, const float* scores, index_t c
   b.sync();
 }
 
-/// The kernel: offsets, slots and receipt of the row that the block has.
+/// Offset, slots and receipt of a row that retains `kept` slots behind the `first` ones of the rows before it.
 template <class Block, class Rule>
-KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
-  const auto memory = digit_memory<Block>::take(b);
-  const auto sums = b.template shared<offset_t>(warp_threads);
-  const auto stays_of = b.template shared<index_t>(warp_threads), ties_of = b.template shared<index_t>(warp_threads);
-  const index_t row = b.index(), rows = static_cast<index_t>(task.shape.rows());
-
-  auto own = b.template make_local<offset_t>(), before = b.template make_local<offset_t>();
-  b.each([&](int t) {
-    own[t] = 0;
-    KVEVICT_ROLLED for (index_t r = t; r < row; r += b.threads()) own[t] += task.retained(r);
-  });
-  const offset_t first = exclusive_sums<offset_t>(b, own, before, sums);
+KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task, index_t row, offset_t first,
+                                         index_t kept, const selection_memory<Block>& memory) {
+  const auto rows = static_cast<index_t>(task.shape.rows());
   const row_plan plan = task.plan(row);
-  const index_t kept = task.retained(row);
   b.each([&](int t) {
     if (t != 0) return;
     task.offsets[row] = first;
@@ -137,12 +145,26 @@ KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
   row_threshold limit{};
   if (free_budget > 0) {
     const index_t count = plan.length - sinks - recent;
-    limit = find_threshold(b, scores + sinks, count, free_budget, memory);
-    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, stays_of, ties_of);
+    limit = find_threshold(b, scores + sinks, count, free_budget, memory.digits);
+    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, memory.stays_of, memory.ties_of);
   }
   if (task.receipts != nullptr)
     write_receipt(b, scores, plan, out, kept, limit.key, free_budget > 0, task.entry_bytes, task.receipts + row,
-                  b.template shared<double>(warp_threads));
+                  memory.doubles);
+}
+
+/// The kernel: the row that the block has, whose budget is known.
+template <class Block, class Rule>
+KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
+  const auto memory = selection_memory<Block>::take(b);
+  const index_t row = b.index();
+  auto own = b.template make_local<offset_t>(), before = b.template make_local<offset_t>();
+  b.each([&](int t) {
+    own[t] = 0;
+    KVEVICT_ROLLED for (index_t r = t; r < row; r += b.threads()) own[t] += task.retained(r);
+  });
+  const offset_t first = exclusive_sums<offset_t>(b, own, before, memory.sums);
+  write_selection(b, task, row, first, task.retained(row), memory);
 }
 
 }  // namespace kvevict::detail
