@@ -23,14 +23,14 @@ bool right_scores(const Policy& policy, const Inputs& in, const scored_row& row)
   std::vector<cache_line> scratch(cache_lines(workspace_bytes(on, policy, in)));
   const status s = score_rows(on, policy, in, {scores.data(), offsets.data(), 1}, workspace_of(scratch));
   if (!s.ok()) {
-    std::fprintf(stderr, "the CPU refused: %s: %s\n", s.argument, s.sentence);
+    std::fprintf(stderr, ": the CPU refused: %s: %s", s.argument, s.sentence);
     return false;
   }
   double largest = 0;
   for (const float x : scores) largest = std::max(largest, std::abs(double(x)));
   for (std::size_t j = 0; j < scores.size(); ++j)
     if (!(std::abs(double(scores[j]) - double(row.scores[j])) <= bound * largest)) {
-      std::fprintf(stderr, "slot %zu has the score %g, the CPU gives %g; the largest of its row is %g\n", j,
+      std::fprintf(stderr, ": slot %zu has the score %g, the CPU gives %g; the largest of its row is %g", j,
                    double(row.scores[j]), double(scores[j]), largest);
       return false;
     }
@@ -59,7 +59,7 @@ bool right_slots(const Policy& policy, const selection_run& run, index_t layers,
   const cpu on{openmp{}};
   std::vector<cache_line> scratch(cache_lines(workspace_bytes(on, policy, scores)));
   const status s = select(on, policy, scores, selection{slots, offsets}, workspace_of(scratch));
-  if (!s.ok()) std::fprintf(stderr, "the CPU refused: %s: %s\n", s.argument, s.sentence);
+  if (!s.ok()) std::fprintf(stderr, ": the CPU refused: %s: %s", s.argument, s.sentence);
   return s.ok() && offsets == run.offsets && slots == run.slots;
 }
 

@@ -8,8 +8,9 @@
 #include "table.hpp"
 
 /// gpu_bench FOLDER STATE [FILTER]: the ceilings of this device, then each step whose name holds FILTER. A step's
-/// result is compared with the CPU's before it is timed; the first wrong one ends the run, and nothing is written.
-/// Leaves FOLDER/gpu.md and FOLDER/gpu.json, which say STATE, the state that the machine is in.
+/// result is compared with the CPU's before it is timed; the first wrong one ends the run. FOLDER/gpu.md and
+/// FOLDER/gpu.json say STATE, the state that the machine is in; they are written after every step, so that a run that
+/// is cut off leaves what it had, and says so.
 using namespace measured;
 
 namespace {
@@ -151,10 +152,18 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::vector<row> rows;
+  const auto write = [&](const std::string& unfinished) {
+    run_notes now = notes;
+    if (!unfinished.empty()) now.also.insert(now.also.begin(), "**Not a complete run: " + unfinished + ".**");
+    const std::string wrong = write_tables(argv[1], now, limits, rows);
+    if (!wrong.empty()) std::fprintf(stderr, "gpu_bench: %s\n", wrong.c_str());
+    return wrong.empty();
+  };
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     row& line = jobs[i].line;
-    std::fprintf(stderr, "[%zu/%zu] %s, %d keys, %d layers", i + 1, jobs.size(), line.step.c_str(), line.keys,
-                 line.layers);
+    const std::string name =
+        line.step + ", " + std::to_string(line.keys) + " keys, " + std::to_string(line.layers) + " layers";
+    std::fprintf(stderr, "[%zu/%zu] %s", i + 1, jobs.size(), name.c_str());
     char reason[128];
     if (const double free = free_bytes(); line.skipped.empty() && 1.05 * jobs[i].device_bytes > free) {
       std::snprintf(reason, sizeof reason, "needs %.1f GB, %.1f GB are free", jobs[i].device_bytes / 1e9, free / 1e9);
@@ -163,8 +172,8 @@ int main(int argc, char** argv) {
     if (line.skipped.empty()) {
       const outcome result = jobs[i].measure();
       if (!result) {
-        std::fprintf(stderr, "\ngpu_bench: wrong result: %s, %d keys, %d layers\n", line.step.c_str(), line.keys,
-                     line.layers);
+        std::fprintf(stderr, "\ngpu_bench: wrong result: %s\n", name.c_str());
+        write("it ended at a wrong result of " + name);
         return 1;
       }
       line.time = *result;
@@ -173,10 +182,8 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, ": skipped: %s\n", line.skipped.c_str());
     }
     rows.push_back(line);
-  }
-  if (const std::string wrong = write_tables(argv[1], notes, limits, rows); !wrong.empty()) {
-    std::fprintf(stderr, "gpu_bench: %s\n", wrong.c_str());
-    return 1;
+    const bool last = i + 1 == jobs.size();
+    if (!write(last ? "" : "step " + std::to_string(i + 1) + " of " + std::to_string(jobs.size()))) return 1;
   }
   for (const row& r : rows) std::fputs(line_of(r, limits).c_str(), stdout);
   return 0;

@@ -108,7 +108,7 @@ std::string after_refused_allocation(const scored_rows& in) {
   const small_call call(in);
   device::require(cudaDeviceSynchronize(), "before");
   void* nothing = nullptr;
-  if (cudaMalloc(&nothing, std::size_t{1} << 60) != cudaErrorMemoryAllocation) return "the allocation was not refused";
+  if (cudaMalloc(&nothing, std::size_t{1} << 46) != cudaErrorMemoryAllocation) return "the allocation was not refused";
   if (const status s = call.select(); !s.ok()) return std::string("select: ") + s.sentence;
   if (const status s = call.compact(); !s.ok()) return std::string("compact_in_place: ") + s.sentence;
   if (calls::select({}, call.out(), call.memory.get()).ok()) return "a bad call was not refused";

@@ -21,6 +21,7 @@ class outputs {
  public:
   template <class T>
   void add(const device::array<T>& memory) {
+    if (memory.size() == 0) return;
     pieces_.push_back({memory.data(), bytes_of({memory.data(), memory.size() * sizeof(T)})});
   }
   void put_back() const {
