@@ -1,78 +1,190 @@
 // SPDX-License-Identifier: MIT
+#include <chrono>
 #include <cstdio>
-#include <fstream>
-#include <kvevict/cpu.hpp>
-#include <nlohmann/json.hpp>
-#include <string>
+#include <ctime>
+#include <functional>
 
-#include "steps.hpp"
+#include "check.hpp"
+#include "table.hpp"
 
-/// gpu_bench FOLDER: measures the steps on the device, compares every result with the CPU's first, and writes
-/// FOLDER/gpu.md and FOLDER/gpu.json. Ends at the first wrong result.
-using namespace kvevict;
+/// gpu_bench FOLDER STATE [FILTER]: the ceilings of this device, then each step whose name holds FILTER. A step's
+/// result is compared with the CPU's before it is timed; the first wrong one ends the run. FOLDER/gpu.md and
+/// FOLDER/gpu.json say STATE, the state that the machine is in; they are written after every step, so that a run that
+/// is cut off leaves what it had, and says so.
+using namespace measured;
 
 namespace {
 
-/// Whether the device kept what the CPU keeps.
-template <class Policy>
-bool right(const Policy& policy, const steps::selection_run& run, index_t layers, index_t keys) {
-  const cache_shape shape{.layers = layers, .kv_heads = steps::kv_heads};
-  const auto rows = index_t(shape.rows());
-  std::vector<offset_t> score_offsets, offsets(std::size_t(rows) + 1);
-  for (index_t r = 0; r <= rows; ++r) score_offsets.push_back(offset_t(r) * keys);
-  const row_scores scores{shape, {run.scores.data(), score_offsets.data(), rows}};
-  std::vector<index_t> slots(run.slots.size());
-  std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, scores)));
-  return select(cpu{}, policy, scores, selection{slots, offsets}, workspace_of(scratch)).ok() &&
-         offsets == run.offsets && slots == run.slots;
+/// The time of a step whose result was right; nothing where it was not.
+using outcome = std::optional<timing>;
+
+/// A line of the table that is still to be measured.
+struct job {
+  row line;
+  double device_bytes = 0;  ///< that it needs
+  std::function<outcome()> measure;
+};
+
+constexpr double bytes_of_entry = 2.0 * dims;  ///< bf16, key or value
+
+/// Minimum bytes of scoring: keys, what is read beside them, queries; and a score per slot.
+double scoring_bytes(double per_slot, index_t layers, index_t keys, index_t query_rows) {
+  const double rows = double(layers) * kv_heads;
+  return rows * (keys * (per_slot + 4) + double(group) * query_rows * bytes_of_entry);
+}
+
+void add_windows(std::vector<job>& jobs, index_t layers, index_t keys) {
+  using kind = window_kind;
+  for (const kind k :
+       {kind::keys, kind::keys_lse, kind::norms_lse, kind::values_lse, kind::step_gain_values, kind::float_keys_lse}) {
+    const bool is_float = k == kind::float_keys_lse;
+    if (is_float && (keys != 32768 || layers != 32)) continue;
+    const double per_slot =
+        bytes_of_entry * ((with_values(k) ? 2 : 1) + (is_float ? 1 : 0)) + (k == kind::norms_lse ? 4 : 0);
+    row line{.step = name_of(k), .keys = keys, .layers = layers};
+    line.minimum_bytes = scoring_bytes(per_slot, layers, keys, window);
+    line.flops = 2.0 * window * group * kv_heads * double(keys) * dims * layers;
+    jobs.push_back({line, window_bytes(k, layers, keys), [=]() -> outcome {
+                      return measure_window(k, layers, keys, [k](const scored_row& r) { return right_window(k, r); });
+                    }});
+  }
+}
+
+/// Verified at 4096 keys, where the CPU takes seconds; longer prompts run the same kernels.
+void add_accumulated(std::vector<job>& jobs, index_t layers, index_t keys) {
+  row line{.step = "accumulated attention: lse", .keys = keys, .layers = layers};
+  line.minimum_bytes = scoring_bytes(bytes_of_entry, layers, keys, keys);
+  line.flops = double(keys) * keys * dims * group * kv_heads * layers;  // causal: half of all pairs
+  constexpr double most_flops = 1e15;                                   // seven replays of more would take minutes
+  if (line.flops > most_flops) line.skipped = "more than 10^15 operations per run";
+  jobs.push_back({line, accumulated_bytes(layers, keys), [=]() -> outcome {
+                    return measure_accumulated(
+                        layers, keys, [keys](const scored_row& r) { return keys > 4096 || right_accumulated(r); });
+                  }});
+}
+
+void add_selection(std::vector<job>& jobs, index_t layers, index_t keys) {
+  const double scores = 4.0 * kv_heads * layers * keys;
+  for (const bool joint : {false, true}) {
+    row line{.step = joint ? "joint budgets + selection" : "selection", .keys = keys, .layers = layers};
+    line.minimum_bytes = scores + 4.0 * kv_heads * layers * kept;
+    jobs.push_back({line, 2 * scores, [=]() -> outcome {
+                      const selection_run run = measure_selection(layers, keys, joint);
+                      if (!right_selection(run, layers, keys, joint)) return {};
+                      return run.time;
+                    }});
+  }
+  row peer{.step = "peer: CUB segmented sort of the scores", .keys = keys, .layers = layers};
+  peer.minimum_bytes = 2 * scores;
+  jobs.push_back({peer, 4 * scores, [=]() -> outcome { return measure_segmented_sort(layers, keys); }});
+}
+
+void add_compaction(std::vector<job>& jobs, index_t layers, index_t keys) {
+  const double moved = 2.0 * 2 * bytes_of_entry * kv_heads * layers * kept;  // keys and values, read and written
+  for (const auto kind : {compaction_kind::gather, compaction_kind::in_place, compaction_kind::swap_fill}) {
+    row line{.step = name_of(kind), .keys = keys, .layers = layers};
+    line.minimum_bytes = moved;
+    jobs.push_back(
+        {line, compaction_bytes(layers, keys), [=]() -> outcome { return measure_compaction(kind, layers, keys); }});
+  }
+  row peer{.step = "peer: cudaMemcpyAsync of the kept bytes", .keys = keys, .layers = layers};
+  peer.minimum_bytes = moved;
+  jobs.push_back({peer, 4 * moved, [=]() -> outcome { return measure_plain_copy(layers); }});
+}
+
+void add_whole(std::vector<job>& jobs, index_t layers, index_t keys) {
+  for (const bool norms : {false, true}) {
+    row line{.step = norms ? "all: lse, cached norms" : "all: lse, values", .keys = keys, .layers = layers};
+    line.minimum_bytes = scoring_bytes(norms ? bytes_of_entry + 4 : 2 * bytes_of_entry, layers, keys, window) +
+                         2.0 * 2 * bytes_of_entry * kv_heads * layers * kept;
+    line.flops = 2.0 * window * group * kv_heads * double(keys) * dims * layers;
+    jobs.push_back({line, whole_bytes(norms, layers, keys), [=]() -> outcome {
+                      const whole_run run = measure_whole(norms, layers, keys);
+                      if (run.time && !right_whole(run.kept, layers, keys)) return {};
+                      return run.time;
+                    }});
+  }
+}
+
+/// Every step at every size. A new step is one function more.
+std::vector<job> all_jobs() {
+  std::vector<job> jobs;
+  for (const auto add : {add_windows, add_accumulated, add_selection, add_compaction, add_whole})
+    for (const index_t layers : {1, 32})
+      for (const index_t keys : {4096, 32768, 131072}) add(jobs, layers, keys);
+  return jobs;
+}
+
+std::string today() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  char out[32];
+  std::strftime(out, sizeof out, "%Y-%m-%d %H:%M UTC", std::gmtime(&now));
+  return out;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string folder = argc > 1 ? argv[1] : ".";
-  const steps::ceilings limits = steps::measure_ceilings();
-  std::string table = limits.device + ": copy " + std::to_string(limits.copy_bytes_per_second / 1e12) +
-                      " TB/s (read + write), an empty graph " + std::to_string(limits.empty_node_seconds * 1e6) +
-                      " us.\n\n| step | keys | layers | us | % of copy on minimum bytes | launches | workspace MiB | "
-                      "CUB segmented sort, us |\n|---|---|---|---|---|---|---|---|\n";
-  nlohmann::json json{{"device", limits.device},
-                      {"copy_bytes_per_second", limits.copy_bytes_per_second},
-                      {"empty_graph_seconds", limits.empty_node_seconds},
-                      {"steps", nlohmann::json::array()}};
-  constexpr index_t keep = 1024;
-  for (const index_t layers : {1, 32})
-    for (const index_t keys : {4096, 32768, 131072}) {
-      const double sort = steps::measure_segmented_sort(layers, keys);
-      for (const bool joint : {false, true}) {
-        const auto run = steps::measure_selection(layers, keys, keep, joint);
-        const snapkv<> each{.budget = slots(keep), .recent = 0};
-        const std::string step = joint ? "joint budgets + selection" : "selection";
-        if (!(joint ? right(adakv{each}, run, layers, keys) : right(each, run, layers, keys))) {
-          std::fprintf(stderr, "%s, %d keys, %d layers: not what the CPU keeps\n", step.c_str(), keys, layers);
-          return 1;
-        }
-        // At least: every score read once, every kept slot written once.
-        const double bytes = 4.0 * steps::kv_heads * layers * (double(keys) + keep);
-        const double share = 100 * bytes / run.time.median_seconds / limits.copy_bytes_per_second;
-        char line[256];
-        std::snprintf(line, sizeof line, "| %s | %d | %d | %.1f | %.0f | %d | %.1f | %.1f |\n", step.c_str(), keys,
-                      layers, 1e6 * run.time.median_seconds, share, run.time.launches,
-                      double(run.time.workspace_bytes) / (1 << 20), 1e6 * sort);
-        table += line;
-        std::fputs(line, stdout);
-        json["steps"].push_back({{"step", step},
-                                 {"keys", keys},
-                                 {"layers", layers},
-                                 {"seconds", run.time.median_seconds},
-                                 {"minimum_bytes", bytes},
-                                 {"launches", run.time.launches},
-                                 {"workspace_bytes", run.time.workspace_bytes},
-                                 {"cub_segmented_sort_seconds", sort}});
-      }
+  if (argc < 3) {
+    std::fputs("gpu_bench FOLDER STATE [FILTER]\n", stderr);
+    return 2;
+  }
+  run_notes notes{today(), "./dev gpu bench", argv[2], {}};
+  const std::string filter = argc > 3 ? argv[3] : "";
+  if (!filter.empty()) notes.command += " '" + filter + "'";
+  notes.also = {
+      "Llama-3-8B: 8 kv_heads, 32 query_heads, 128 dims; bf16 where nothing else is said; a window of 32 rows; 1024 "
+      "slots are kept per row. Every result was compared with the CPU's before it was timed; accumulated attention at "
+      "4096 keys.",
+      "Medians of graph replays on inputs that take turns. Operations are those of one product of queries and keys, "
+      "also where they are done twice; bytes are those that must be read and written once.",
+      "A log-sum-exp is what attention over independent normal numbers gives, log(visible slots) + 1/2.",
+      "A swap-fill's time is that of a graph that also puts its order back, less that of one which does only that.",
+      about_cub() + "."};
+
+  std::fputs("ceilings\n", stderr);
+  const ceilings limits = measure_ceilings();
+  std::vector<job> jobs;
+  for (job& j : all_jobs())
+    if (j.line.step.find(filter) != std::string::npos) jobs.push_back(std::move(j));
+  if (jobs.empty()) {
+    std::fprintf(stderr, "no step's name holds '%s'\n", filter.c_str());
+    return 2;
+  }
+  std::vector<row> rows;
+  const auto write = [&](const std::string& unfinished) {
+    run_notes now = notes;
+    if (!unfinished.empty()) now.also.insert(now.also.begin(), "**Not a complete run: " + unfinished + ".**");
+    const std::string wrong = write_tables(argv[1], now, limits, rows);
+    if (!wrong.empty()) std::fprintf(stderr, "gpu_bench: %s\n", wrong.c_str());
+    return wrong.empty();
+  };
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    row& line = jobs[i].line;
+    const std::string name =
+        line.step + ", " + std::to_string(line.keys) + " keys, " + std::to_string(line.layers) + " layers";
+    std::fprintf(stderr, "[%zu/%zu] %s", i + 1, jobs.size(), name.c_str());
+    char reason[128];
+    if (const double free = free_bytes(); line.skipped.empty() && 1.05 * jobs[i].device_bytes > free) {
+      std::snprintf(reason, sizeof reason, "needs %.1f GB, %.1f GB are free", jobs[i].device_bytes / 1e9, free / 1e9);
+      line.skipped = reason;
     }
-  std::ofstream(folder + "/gpu.md") << table;
-  std::ofstream(folder + "/gpu.json") << json.dump(2) << '\n';
-  std::fputs(("\n" + table).c_str(), stdout);
+    if (line.skipped.empty()) {
+      const outcome result = jobs[i].measure();
+      if (!result) {
+        std::fprintf(stderr, "\ngpu_bench: wrong result: %s\n", name.c_str());
+        write("it ended at a wrong result of " + name);
+        return 1;
+      }
+      line.time = *result;
+      std::fprintf(stderr, ": %.1f us\n", 1e6 * line.time.median_seconds);
+    } else {
+      std::fprintf(stderr, ": skipped: %s\n", line.skipped.c_str());
+    }
+    rows.push_back(line);
+    const bool last = i + 1 == jobs.size();
+    if (!write(last ? "" : "step " + std::to_string(i + 1) + " of " + std::to_string(jobs.size()))) return 1;
+  }
+  for (const row& r : rows) std::fputs(line_of(r, limits).c_str(), stdout);
   return 0;
 }

@@ -4,7 +4,8 @@
 
     compile_gate.py NVCC ROOT BUILD [--update]
 
-Each .cuh compiles alone, included twice (kvevict/nccl.cuh where NCCL's header is found); so does the benchmark. Every kernel of entry_points.cu compiles for every architecture without a
+Each .cuh compiles alone, included twice (kvevict/nccl.cuh where NCCL's header is found); the benchmark compiles, to
+PTX. Every kernel of entry_points.cu compiles for every architecture without a
 warning, without spills or local memory, and without ptxas's notes on serialised wgmma (C7508, C7510, C7514). Registers
 per thread are compared with registers.md where the compiler is the one that wrote it; --update writes it.
 """
@@ -16,11 +17,11 @@ import subprocess
 import sys
 
 ARCHITECTURES = ("80", "90a", "100a", "120")
-FLAGS = ["-std=c++20", "-O3", "--Werror=all-warnings", "-c"]
+FLAGS = ["-std=c++20", "-O3", "--Werror=all-warnings"]
 
 
-def compiled(nvcc, root, architecture, source, target, *flags):
-    command = [nvcc, *FLAGS, *flags, f"-arch=sm_{architecture}", f"-I{root / 'include'}", str(source), "-o", str(target)]
+def compiled(nvcc, root, architecture, source, target, *flags, phase="-c"):
+    command = [nvcc, *FLAGS, phase, *flags, f"-arch=sm_{architecture}", f"-I{root / 'include'}", str(source), "-o", str(target)]
     run = subprocess.run(command, capture_output=True, text=True)
     return run.returncode, run.stdout + run.stderr
 
@@ -73,8 +74,10 @@ def main():
             source.write_text(f"#include <{name}>\n#include <{name}>\nint main() {{}}\n")
             jobs.append((f"{name} alone", None, pool.submit(compiled, options.nvcc, options.root, "80", source,
                                                             source.with_suffix(".o"))))
-        jobs.append(("bench/gpu/steps.cu", None, pool.submit(compiled, options.nvcc, options.root, "90a", options.root /
-                                                             "bench/gpu/steps.cu", options.build / "steps.o")))
+        for source in sorted((options.root / "bench" / "gpu").glob("*.cu")):
+            jobs.append((f"bench/gpu/{source.name}", None,
+                         pool.submit(compiled, options.nvcc, options.root, "90a", source,
+                                     options.build / f"bench_{source.stem}.ptx", phase="-ptx")))
         for architecture in ARCHITECTURES:
             target = options.build / f"entry_points_{architecture}.o"
             jobs.append((f"sm_{architecture}", architecture,

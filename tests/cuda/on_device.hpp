@@ -3,77 +3,70 @@
 
 #include <kvevict/kvevict.hpp>
 #include <kvevict/view/row_scores.hpp>
+#include <string>
 #include <vector>
 
-/// What the two compilers of the device tests have in common: on_device.cpp knows what must come out, on_device.cu runs
-/// the device.
+/// What the two compilers share of the tests of selection and of refusals: on_device_select.cpp and
+/// on_device_refused.cpp know what must come out, on_device_select.cu and on_device_refused.cu run the device.
 namespace on_device {
 
 using kvevict::index_t;
 using kvevict::offset_t;
 
+/// Whether there is a device.
+bool found();
+/// Its name, driver and runtime.
+std::string description();
+
+/// Scores that are given, and pools of the caller's own where there are any.
 struct scored_rows {
   kvevict::cache_shape shape;
   std::vector<offset_t> offsets{0};
   std::vector<float> scores;
+  std::vector<index_t> pool_of_row{};
+  index_t pools = 0;
+  offset_t entry_bytes = 512;
 };
 
-struct kept_slots {
+struct selected {
+  std::string wrong;  ///< what went wrong, or nothing
   std::vector<offset_t> offsets;
-  std::vector<index_t> slots;
+  std::vector<index_t> slots;  ///< as many as there are scores; what was not written is -1
+  std::vector<kvevict::row_receipt> receipts;
 };
 
-/// Whether there is a device.
-bool found();
-
-/// The selection after `runs` runs in one stream, captured into a graph where `captured`; empty where a call failed.
+/// Selects into `room` slots, plainly and replayed.
 template <class Policy>
-kept_slots select(const Policy& policy, const scored_rows& in, int runs, bool captured);
+[[nodiscard]] selected select(const Policy& policy, const scored_rows& in, offset_t room, int runs);
 
-/// A dense cache, [rows][most][dims], and queries, [kv_heads * group][most][dims] per (layer, sequence).
-template <class Element>
-struct cache_rows {
-  kvevict::cache_shape shape;
-  index_t most = 0, dims = 0, group = 1;
-  std::vector<index_t> lengths;  ///< [rows], the same in all kv_heads of a sequence
-  std::vector<index_t> query_rows;
-  std::vector<Element> keys, values, queries;
+/// Calls with arguments of the host's, which no device may read: they must be refused before.
+struct calls {
+  template <class Policy, class Inputs>
+  static kvevict::status evict(index_t longest, const Policy&, const Inputs&, const kvevict::selection&,
+                               const kvevict::workspace&);
+  template <class Policy, class Inputs>
+  static kvevict::status score_rows(index_t longest, const Policy&, const Inputs&, const kvevict::ragged<float>&,
+                                    const kvevict::workspace&);
+  template <class Policy, class Inputs>
+  static offset_t workspace_bytes(index_t longest, const Policy&, const Inputs&);
+
+  static kvevict::status select(const kvevict::row_scores&, const kvevict::selection&, const kvevict::workspace&);
+  static offset_t workspace_bytes(const kvevict::row_scores&);
+
+  template <class Cache>
+  static kvevict::status gather(const Cache& from, const kvevict::selection&, const Cache& to,
+                                const kvevict::side_array<index_t>&);
+  template <class Cache>
+  static kvevict::status compact_in_place(const Cache&, const kvevict::selection&, const kvevict::side_array<index_t>&);
+  template <class Cache>
+  static kvevict::status swap_fill(const Cache&, const kvevict::token_order&, const kvevict::selection&,
+                                   const kvevict::workspace&);
+  static kvevict::status retained_lengths(const kvevict::selection&, index_t* lengths);
 };
 
-struct evicted_rows {
-  std::vector<float> scores;      ///< [rows][most]
-  std::vector<offset_t> offsets;  ///< of what each row retains
-  std::vector<index_t> slots;
-};
-
-/// Scores, and the selection that an eviction makes of them; empty where a call failed.
-template <class Policy, class Element>
-evicted_rows evict(const Policy& policy, const cache_rows<Element>& in);
-
-/// The tokens of one sequence, known beforehand, and how it lives.
-struct decode_life {
-  kvevict::cache_shape shape;  ///< of one sequence
-  index_t group = 1, count = 0, dims = 0, capacity = 0, every = 1;
-  std::vector<kvevict::bfloat16> keys, values;  ///< [rows][count][dims]
-  std::vector<kvevict::bfloat16> queries;       ///< [rows * group][count][dims]
-};
-
-struct decoded {
-  std::vector<std::vector<kvevict::cache_line>> states;  ///< after each step
-  std::vector<kvevict::bfloat16> keys;                   ///< [rows][capacity][dims], at the end
-};
-
-/// All tokens one by one, by a graph that is captured once; empty where a call failed.
-template <class Policy>
-decoded decode(const Policy& policy, const decode_life& life);
-
-/// What a call of `evict_in_place` says that is to be refused.
-kvevict::status one_eviction(const kvevict::workspace& states, const kvevict::workspace& memory, index_t* lengths,
-                             index_t every);
-
-/// What one call says; it may be refused before it reaches a device.
-kvevict::status one_call(const kvevict::row_scores& in, const kvevict::selection& out,
-                         const kvevict::workspace& memory);
-offset_t needed_workspace(const kvevict::row_scores& in);
+/// What became of an error of the caller's that was there before the calls; nothing where it still is.
+[[nodiscard]] std::string after_refused_allocation(const scored_rows& in);
+/// The same after an error that the context does not survive; only in a process of its own.
+[[nodiscard]] std::string after_broken_context(const scored_rows& in);
 
 }  // namespace on_device

@@ -1,39 +1,156 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# on_device.sh ROOT BUILD: builds the tests that need a GPU for the one that is here, with nothing but nvcc and g++, and
-# runs them, plainly and under each tool of compute-sanitizer; then examples/cuda_host, compare --backend cuda on the
-# bundled capture, and the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json. Stops at the first that fails.
+# on_device.sh ROOT BUILD [PART]...: what needs a GPU, on the one that is here, with nothing but CUDA's toolkit and g++
+# (headers that the machine lacks lie in ROOT/build/headers):
+#
+#   tests            the device tests: scores, selections, compactions against the CPU, as graphs, 100 times
+#   examples         programs of one .cu file that say themselves whether all is well, and compare --backend cuda
+#   sanitize         the least of the tests that runs every kernel, under compute-sanitizer's memcheck, racecheck and
+#                    synccheck
+#   bench [FILTER]   the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps whose name holds FILTER
+#
+# All of them where none is named. Each step is announced with the time; the first that fails ends the run. A
+# workspace's contents are others in each run of a test, which finds what initcheck would look for.
 set -euo pipefail
-root=$1 build=$2
-headers=(-I"$root/include" -isystem "$root/build/headers/eigen3" -isystem "$root/build/headers"
-  -isystem /usr/include/eigen3 -isystem /usr/include/doctest)
-tests=()
-for part in on_device on_device_moves; do
-  nvcc -std=c++20 -O3 -arch=native -I"$root/include" -c "$root/tests/cuda/$part.cu" -o "$build/$part.cu.o"
-  g++ -std=c++20 -O2 "${headers[@]}" -c "$root/tests/cuda/$part.cpp" -o "$build/$part.o"
-  tests+=("$build/$part.cu.o" "$build/$part.o")
+root=$(cd "$1" && pwd) build=$2
+shift 2
+(($#)) || set -- tests examples sanitize bench
+mkdir -p "$build"
+
+say() { printf '== %02d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
+ask() { nvidia-smi "--query-gpu=$1" --format=csv,noheader | head -n 1; }
+fail() { echo "on_device.sh: $*" >&2 && exit 1; }
+
+command -v nvcc >/dev/null || fail "no nvcc on the path; install the CUDA toolkit, 13.0 or later"
+command -v nvidia-smi >/dev/null || fail "no nvidia-smi on the path; is there a GPU, and its driver?"
+capability=$(ask compute_cap | tr -d '. ')
+[[ $capability =~ ^[0-9]+$ ]] || fail "nvidia-smi names no compute capability; is there a GPU?"
+# Hopper's and Blackwell's own instructions are in the targets with an `a`.
+((capability >= 90)) && target=${capability}a || target=$capability
+flags=(-std=c++20 -O3 "-gencode=arch=compute_$target,code=sm_$target" "-I$root/include")
+headers=("-I$root/include" -isystem "$root/build/headers/eigen3" -isystem "$root/build/headers"
+  -isystem /usr/include/eigen3)
+state=$(ask name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem)
+say "$state; sm_$target; $(nvcc --version | tail -n 1)"
+
+# compile OBJECT SOURCE [FLAG...]: does nothing where the object is newer than every source.
+compile() {
+  local object=$1 source=$2
+  shift 2
+  [[ -f $object && -z $(find "$root/include" "$root/tests" "$root/bench/gpu" "$root/examples" -newer "$object" \
+    \( -name '*.?pp' -o -name '*.cu*' \) -print -quit) ]] && return 0
+  case $source in
+    *.cu) nvcc "${flags[@]}" "$@" -c "$source" -o "$object" ;;
+    *) g++ -std=c++20 -march=native -fopenmp "${headers[@]}" "$@" -c "$source" -o "$object" ;;
+  esac || { rm -f "$object"; return 1; }
+}
+
+# compile_all LIST: lines of arguments for `compile`, as many at a time as there are processors.
+compile_all() {
+  local line jobs=()
+  while read -r line; do
+    while (($(jobs -rp | wc -l) >= $(nproc))); do sleep 0.1; done
+    # shellcheck disable=SC2086
+    compile $line &
+    jobs+=($!)
+  done
+  for line in "${jobs[@]}"; do wait "$line" || fail "a file does not compile"; done
+}
+
+build_tests() {
+  say "building the tests"
+  local source capture=$root/examples/capture/smollm2-135m.safetensors
+  {
+    for source in "$root"/tests/cuda/on_device*.cu; do echo "$build/$(basename "$source").o $source"; done
+    for source in "$root"/tests/cuda/on_device*.cpp "$root/examples/compare/capture_file.cpp"; do
+      echo "$build/$(basename "$source").o $source -O2 -DKVEVICT_CAPTURE=\"$capture\""
+    done
+  } | compile_all
+  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/on_device*.o "$build/capture_file.cpp.o" -o "$build/on_device"
+}
+
+run_tests() {
+  build_tests
+  say "the tests"
+  "$build/on_device" --duration=true
+}
+
+program_of() { echo "$build/alone_$(basename "$(dirname "$1")")_$(basename "$1" .cu)"; }
+
+run_examples() {
+  local source program capture=$root/examples/capture/smollm2-135m.safetensors
+  say "building the examples"
+  shopt -s nullglob
+  local alone=("$root"/tests/cuda/*_on_device.cu "$root"/examples/cuda_*/main.cu)
+  shopt -u nullglob
+  {
+    for source in "${alone[@]}"; do echo "$(program_of "$source").o $source"; done
+    echo "$build/compare_device.o $root/examples/compare/device.cu"
+    for source in "$root"/examples/compare/*.cpp; do
+      [[ $source == */no_device.cpp ]] ||
+        echo "$build/compare_$(basename "$source").o $source -O2 -DKVEVICT_PICTURES_SCRIPT=\"pictures.py\""
+    done
+  } | compile_all
+  for source in "${alone[@]}"; do
+    program=$(program_of "$source")
+    nvcc "-arch=sm_$target" "$program.o" -o "$program"
+    say "${source#"$root"/}"
+    "$program"
+  done
+  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/compare_*.o -o "$build/compare"
+  say "compare --backend cuda"
+  "$build/compare" "$capture" --future 128 --backend cuda --json "$build/compare.json" | tee "$build/compare.txt"
+}
+
+run_sanitizer() {
+  build_tests
+  local tool sanitizer
+  sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$(readlink -f "$(command -v nvcc)")")/compute-sanitizer")
+  [[ -x $sanitizer ]] || fail "no compute-sanitizer beside nvcc; it is a part of the CUDA toolkit"
+  for tool in memcheck racecheck synccheck; do
+    say "compute-sanitizer $tool"
+    # The caller's own errors are made on purpose, and would be reported.
+    KVEVICT_RUNS=1 KVEVICT_LIGHT=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$build/on_device" \
+      --test-case-exclude="*error of the caller*"
+  done
+}
+
+# cuBLAS is a yardstick where it can be linked and loaded.
+with_cublas() {
+  printf '#include <cublas_v2.h>\nint main() { cublasHandle_t h; return cublasCreate(&h); }\n' >"$build/cublas.cu"
+  nvcc "$build/cublas.cu" -lcublas -o "$build/cublas" >/dev/null 2>&1 && "$build/cublas" >/dev/null 2>&1
+}
+
+run_bench() {
+  say "building the benchmark"
+  local source blas=() link=()
+  if with_cublas; then link=(-lcublas); else blas=(-DKVEVICT_NO_CUBLAS) && say "no cuBLAS to link: no product of it"; fi
+  {
+    for source in "$root"/bench/gpu/*.cu; do echo "$build/bench_$(basename "$source").o $source ${blas[*]}"; done
+    for source in "$root"/bench/gpu/*.cpp; do echo "$build/bench_$(basename "$source").o $source -O3"; done
+  } | compile_all
+  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/bench_*.o "${link[@]}" -o "$build/gpu_bench"
+  say "the benchmark"
+  "$build/gpu_bench" "$build" "$state" "$@"
+  say "clocks and temperature now: $(ask clocks.sm,clocks.mem,temperature.gpu)"
+  local folder=${root}/bench/results
+  say "the tables are $build/gpu.md and $build/gpu.json; to keep them:"
+  echo "  cp $build/gpu.md $folder/$(date +%F)-GPU.md && cp $build/gpu.json $folder/$(date +%F)-GPU.json"
+}
+
+while (($#)); do
+  part=$1
+  shift
+  case $part in
+    tests) run_tests ;;
+    examples) run_examples ;;
+    sanitize) run_sanitizer ;;
+    bench)
+      filter=()
+      if (($#)) && [[ $1 != tests && $1 != examples && $1 != sanitize ]]; then filter=("$1") && shift; fi
+      run_bench "${filter[@]}"
+      ;;
+    *) fail "unknown part '$part'; they are tests, examples, sanitize and bench" ;;
+  esac
+  say "$part: done"
 done
-nvcc -arch=native "${tests[@]}" -o "$build/on_device"
-"$build/on_device"
-for tool in memcheck racecheck synccheck initcheck; do
-  echo "compute-sanitizer $tool"
-  KVEVICT_RUNS=2 compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/on_device"
-done
-nvcc -std=c++20 -O3 -arch=native -I"$root/include" "$root/examples/cuda_host/main.cu" -o "$build/cuda_host"
-"$build/cuda_host"
-echo "compare --backend cuda"
-compare=()
-for part in capture_file run_plain run_adaptive decode_plain decode_adaptive agreement evaluate report main; do
-  g++ -std=c++20 -O2 -march=native -fopenmp "${headers[@]}" -DKVEVICT_PICTURES_SCRIPT='"pictures.py"' \
-    -c "$root/examples/compare/$part.cpp" -o "$build/compare_$part.o" &
-  compare+=("$build/compare_$part.o")
-done
-nvcc -std=c++20 -O3 -arch=native -I"$root/include" -c "$root/examples/compare/device.cu" -o "$build/compare_device.o"
-for job in $(jobs -p); do wait "$job"; done
-nvcc -arch=native -Xcompiler -fopenmp "${compare[@]}" "$build/compare_device.o" -o "$build/compare"
-"$build/compare" "$root/examples/capture/smollm2-135m.safetensors" --future 128 --backend cuda \
-  --json "$build/compare.json" | tee "$build/compare.txt"
-nvcc -std=c++20 -O3 -arch=native -I"$root/include" -c "$root/bench/gpu/steps.cu" -o "$build/steps.o"
-g++ -std=c++20 -O3 -march=native "${headers[@]}" -c "$root/bench/gpu/main.cpp" -o "$build/bench.o"
-nvcc -arch=native "$build/steps.o" "$build/bench.o" -o "$build/gpu_bench"
-"$build/gpu_bench" "$build"

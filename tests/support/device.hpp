@@ -31,6 +31,7 @@ class array {
     require(cudaMemset(data_, 0xff, count * sizeof(T)), "cudaMemset");
   }
   explicit array(const std::vector<T>& contents) : array(contents.size()) {
+    if (count_ == 0) return;
     require(cudaMemcpy(data_, contents.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "copy to the device");
   }
   array(const array&) = delete;
@@ -41,6 +42,7 @@ class array {
   [[nodiscard]] std::size_t size() const { return count_; }
   [[nodiscard]] std::vector<T> host() const {
     std::vector<T> copy(count_);
+    if (count_ == 0) return copy;
     require(cudaMemcpy(copy.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost), "copy from the device");
     return copy;
   }

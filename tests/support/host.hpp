@@ -4,15 +4,13 @@
 #include <kvevict/cpu.hpp>
 #include <memory>
 #include <new>
-#include <random>
 #include <stdexcept>
 #include <vector>
 
+#include "stored.hpp"
+
 /// What a host of the library does around a call, for tests.
 namespace host {
-
-using kvevict::index_t;
-using kvevict::offset_t;
 
 /// Memory at a multiple of 64 bytes, filled with 0xFF because its contents must not matter.
 class scratch {
@@ -104,14 +102,6 @@ struct shuffled {
       for (index_t t = w; t < tasks; t += n) task(t, w);
   }
 };
-
-inline std::vector<float> normal(std::size_t count, unsigned seed, float scale = 1) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> distribution(0, scale);
-  std::vector<float> out(count);
-  for (float& x : out) x = distribution(generator);
-  return out;
-}
 
 /// One layer, one sequence, fp32, head-major: the smallest usual case.
 struct problem {
