@@ -66,7 +66,8 @@ struct on_the_cpu {
 };
 
 /// The same sequences as a batch whose memory only kernels touch; their states lie in any order in a larger pool.
-template <class Policy, row_feed Feed>
+/// `Swaps`: keys and values are swapped and seen in token order.
+template <class Policy, row_feed Feed, bool Swaps = false>
 struct on_the_device {
   Policy policy;
   const std::vector<tokens>* texts;
@@ -74,6 +75,7 @@ struct on_the_device {
   std::vector<index_t> seen, lengths, which;
   std::vector<float> keys, values;
   std::vector<cache_line> pool;
+  std::vector<index_t> order_memory;
   sequence_extent extent;
   std::mt19937 chance;
 
@@ -91,6 +93,7 @@ struct on_the_device {
                .head_dim = dim,
                .prompt_length = prompt},
         chance(seed) {
+    for (index_t i = 0; i < shape.rows() * capacity; ++i) order_memory.push_back(i % capacity);
     for (index_t i = shape.seqs; i > 0; --i) which.push_back(i);  // piece 0 belongs to none
     const std::size_t lines = cache_lines(state_bytes<Feed>(policy, extent));
     pool.resize(lines * (from.size() + 1));
@@ -109,6 +112,12 @@ struct on_the_device {
   [[nodiscard]] auto cache() {
     return kvevict::cache{shape, lengths.data(), entries{keys.data(), hnd(shape.seqs, kv_heads, capacity, dim), dim},
                           entries{values.data(), hnd(shape.seqs, kv_heads, capacity, value_dim), value_dim}};
+  }
+  [[nodiscard]] auto by_token() {
+    if constexpr (Swaps)
+      return in_token_order(cache(), token_order{order_memory.data(), hnd(shape.seqs, kv_heads, capacity, 1)});
+    else
+      return cache();
   }
   [[nodiscard]] int threads() { return 32 << chance() % 3; }
 
@@ -171,14 +180,14 @@ struct on_the_device {
           [](auto& b, const auto& t) { detail::observe_row(b, t); });
     };
     if constexpr (Feed == row_feed::attention)
-      observe(inputs{cache(), attention_view{row_entries, heads, row_lengths(rows.data())}});
+      observe(inputs{by_token(), attention_view{row_entries, heads, row_lengths(rows.data())}});
     else
-      observe(inputs{cache(), query_view{row_entries, heads, row_lengths(rows.data())}});
+      observe(inputs{by_token(), query_view{row_entries, heads, row_lengths(rows.data())}});
     for (std::size_t i = 0; i < seen.size(); ++i) seen[i] += n[i];
   }
 
   void evict(index_t every) {
-    const auto in = inputs{cache()};
+    const auto in = inputs{by_token()};
     carver count;
     detail::take_room(count, policy, detail::eviction_inputs(in, states()), capacity);
     host::scratch memory(count.bytes());
@@ -201,8 +210,8 @@ struct on_the_device {
 };
 
 /// Whether the same slots are cached, with the same bits of keys and values, and the states say so.
-template <class Policy, row_feed Feed>
-void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed>& device_side) {
+template <class Policy, row_feed Feed, bool Swaps>
+void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed, Swaps>& device_side) {
   for (index_t r = 0; r < device_side.shape.rows(); ++r) {
     const row_id row = device_side.shape.row(r);
     CAPTURE(row.layer);
@@ -224,9 +233,9 @@ void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed>&
     for (index_t s = 0; s < wanted.size(); ++s) {
       const index_t token = wanted[s];
       const tokens& text = (*device_side.texts)[std::size_t(row.seq)];
-      REQUIRE(std::memcmp(device_side.cache().keys().at(row, s, 0), text.key(alone.index, token), dim * 4) == 0);
-      REQUIRE(std::memcmp(device_side.cache().values().at(row, s, 0), text.value(alone.index, token), value_dim * 4) ==
-              0);
+      REQUIRE(std::memcmp(device_side.by_token().keys().at(row, s, 0), text.key(alone.index, token), dim * 4) == 0);
+      REQUIRE(std::memcmp(device_side.by_token().values().at(row, s, 0), text.value(alone.index, token),
+                          value_dim * 4) == 0);
       for (index_t g = 0; g < state.header().sums * group; ++g) {
         const auto at = (alone.index * group + g) * capacity + s;
         if (Feed == row_feed::attention)
@@ -238,7 +247,7 @@ void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed>&
   }
 }
 
-template <row_feed Feed = row_feed::queries, class Policy>
+template <row_feed Feed = row_feed::queries, bool Swaps = false, class Policy>
 void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_t seed) {
   CAPTURE(Policy::name);
   CAPTURE(every);
@@ -249,7 +258,7 @@ void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_
     texts.emplace_back(layers, kv_heads, group, longest_prompt + steps + 1, dim, value_dim, seed + 17 * i);
   on_the_cpu<Policy, Feed> wanted{{}, policy, prompt};
   for (index_t i = 0; i < 2; ++i) wanted.all.emplace_back(texts[std::size_t(i)], policy, capacity, prompt, i);
-  on_the_device<Policy, Feed> got(policy, texts, prompt, seed);
+  on_the_device<Policy, Feed, Swaps> got(policy, texts, prompt, seed);
   for (index_t step = 0; step < steps; ++step) {
     CAPTURE(step);
     // A short prompt and a long one; one sequence rests now and then.
@@ -261,6 +270,7 @@ void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_
     check_same(wanted, got);
     const auto keys = got.keys, values = got.values;
     const auto pool = got.pool;
+    const auto order = got.order_memory;
     bool any = false;
     for (std::size_t i = 0; i < 2; ++i) {
       const std::vector<bool> full = wanted.full(i, every);
@@ -272,6 +282,7 @@ void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_
       REQUIRE(std::memcmp(keys.data(), got.keys.data(), keys.size() * 4) == 0);
       REQUIRE(std::memcmp(values.data(), got.values.data(), values.size() * 4) == 0);
       REQUIRE(std::memcmp(pool.data(), got.pool.data(), pool.size() * sizeof(cache_line)) == 0);
+      REQUIRE(order == got.order_memory);
     }
     check_same(wanted, got);
   }
@@ -408,6 +419,18 @@ TEST_CASE("decode kernels: heads that share a budget, and policies that remember
     check_life(kvevict::random{.budget = b, .seed = 7, .recent = 2}, every, steps, seed + 4);
     check_life(knorm{.budget = b}, every, steps, seed + 5);
     check_life(keydiff{.budget = b, .recent = 3}, every, steps, seed + 6);
+  }
+}
+
+TEST_CASE("decode kernels: where keys and values are swapped, token order decides, and the same slots stay") {
+  const amount b = slots(14);
+  for (const index_t every : {1, 4}) {
+    const index_t steps = 60 * every;
+    const auto seed = std::uint32_t(30 + every);
+    check_life<row_feed::attention, true>(h2o{.budget = b}, every, steps, seed);
+    check_life<row_feed::queries, true>(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 1);
+    check_life<row_feed::queries, true>(adakv{ahakv<>{.budget = b, .window = 5}}, every, steps, seed + 2);
+    check_life<row_feed::queries, true>(keydiff{.budget = b, .recent = 3}, every, steps, seed + 3);
   }
 }
 

@@ -90,6 +90,9 @@ template status kvevict::evict_in_place(const gpu&, const adakv<ahakv<>>&, const
                                         const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const streaming_llm&, const fed_queries&, const inputs<room>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
+using ordered = cache<entries<bfloat16, reordered<strided>>, entries<bfloat16, reordered<strided>>>;
+template status kvevict::evict_in_place(const gpu&, const h2o&, const fed_attention&, const inputs<ordered>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::compact_in_place(const gpu&, const room&, const selection&,
                                           const detail::moved_states<row_feed::attention>&);
 template status kvevict::swap_fill(const gpu&, const pages&, const token_order&, const selection&, const workspace&,

@@ -163,14 +163,14 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
 /// where these are not full, as `pace` says, it leaves at once and touches nothing. So does it where a row has slots
 /// that its state has not seen.
 ///
-/// `in` holds the cache and what is no row. Queries that the states remember are multiplied in fp32.
+/// `in` holds the cache and what is no row. Where it is the cache in token order (view/reordered.hpp), entries are
+/// swapped with the fewest moves and the order kept up, behind the last slot, too; `append` then takes the memory
+/// itself. An eviction at each step moves one entry that way, and half of the row otherwise. Queries that the states
+/// remember are multiplied in fp32.
 template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status evict_in_place(const gpu& on, const Policy& policy, const device_states<Feed>& states,
                                     const Inputs& in, const span<index_t>& lengths, const workspace& memory,
                                     const eviction_pace& pace = {}) {
-  static_assert(
-      !requires { in.cache.keys().layout.order; },
-      "kvevict: in token order a row's front is scattered; evict and swap_fill compact such a cache");
   if (const status s = detail::check_call(on, policy, states, in); !s.ok()) return s;
   const cache_shape shape = in.cache.shape();
   if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};

@@ -56,19 +56,22 @@ inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
   return i < count && slots[i] == slot;
 }
 
-/// The kernel: with m retained tokens, the evicted tokens that lie below m are the holes and the retained ones that lie
-/// at m or behind it the survivors. The i-th survivor goes into the i-th hole, both counted in token order; the order
-/// becomes that of the retained tokens.
-template <class Block, class Cache>
-KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
-  const auto sums = b.template shared<index_t>(warp_threads);
-  const row_id row = task.cache.shape().row(b.index());
-  const index_t count = task.kept.count(row.index), length = task.cache.length(row);
-  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
-  const index_t* const retained = task.kept.slots + begin;
-  index_t* const sources = task.memory.sources + begin;
-  index_t* const into = task.memory.holes + begin;
-  const bool all = task.memory.places != nullptr;
+/// Where the moves of one row are listed, each with room for all that it retains (swap_memory).
+struct row_swaps {
+  index_t* sources;
+  index_t* holes;
+  index_t* places;  ///< null where nothing turns
+};
+
+/// Where the entries of a row go, by one block: with m retained tokens, the evicted tokens that lie below m are the
+/// holes and the retained ones that lie at m or behind it the survivors. The i-th survivor goes into the i-th hole,
+/// both counted in token order; the order becomes that of the retained tokens. Returns how many move: sources[i] to
+/// holes[i], or, where places are listed, sources[k] to places[k] for every retained token.
+template <class Block, class Shared>
+[[nodiscard]] KVEVICT_HOST_DEVICE index_t plan_row_swaps(Block& b, const token_order& order, const row_id& row,
+                                                         index_t length, const index_t* retained, index_t count,
+                                                         const row_swaps& to, const Shared& sums) {
+  const bool all = to.places != nullptr;
   auto place = b.template make_local<index_t>(), found = place, before = place;
 
   index_t holes = 0;
@@ -77,12 +80,12 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
       const offset_t token = start + t;
       found[t] = 0;
       if (token >= length || among(retained, count, static_cast<index_t>(token))) return;
-      place[t] = b.template load<index_t>(t, &task.order(row, static_cast<index_t>(token)));
+      place[t] = b.template load<index_t>(t, &order(row, static_cast<index_t>(token)));
       found[t] = place[t] < count ? 1 : 0;
     });
     const index_t here = exclusive_sums<index_t>(b, found, before, sums);
     b.each([&](int t) {
-      if (found[t] == 1 && holes + before[t] < count) b.store(t, into + holes + before[t], place[t]);
+      if (found[t] == 1 && holes + before[t] < count) b.store(t, to.holes + holes + before[t], place[t]);
     });
     holes += here;
   }
@@ -96,7 +99,7 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
       const offset_t k = start + t;
       found[t] = 0;
       if (k >= count) return;
-      place[t] = b.template load<index_t>(t, &task.order(row, retained[k]));
+      place[t] = b.template load<index_t>(t, &order(row, retained[k]));
       found[t] = place[t] >= count ? 1 : 0;
     });
     const index_t here = exclusive_sums<index_t>(b, found, before, sums);
@@ -105,15 +108,29 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
       if (k >= count) return;
       const index_t i = moves + before[t], source = place[t];
       const bool moved = found[t] == 1 && i < least(holes, count);
-      if (moved) place[t] = b.template load<index_t>(t, into + i);
-      if (moved || all) b.store(t, sources + (all ? k : i), source);
-      if (all) b.store(t, task.memory.places + begin + k, place[t]);
-      b.store(t, &task.order(row, static_cast<index_t>(k)), place[t]);
+      if (moved) place[t] = b.template load<index_t>(t, to.holes + i);
+      if (moved || all) b.store(t, to.sources + (all ? k : i), source);
+      if (all) b.store(t, to.places + k, place[t]);
+      b.store(t, &order(row, static_cast<index_t>(k)), place[t]);
     });
     moves += here;
   }
+  return least(moves, least(holes, count));
+}
+
+/// The kernel.
+template <class Block, class Cache>
+KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
+  const auto sums = b.template shared<index_t>(warp_threads);
+  const row_id row = task.cache.shape().row(b.index());
+  const index_t count = task.kept.count(row.index);
+  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
+  const swap_memory& m = task.memory;
+  const row_swaps to{m.sources + begin, m.holes + begin, m.places != nullptr ? m.places + begin : nullptr};
+  const index_t moves =
+      plan_row_swaps(b, task.order, row, task.cache.length(row), task.kept.slots + begin, count, to, sums);
   b.each([&](int t) {
-    if (t == 0) b.store(t, task.memory.moves + row.index, least(moves, least(holes, count)));
+    if (t == 0) b.store(t, m.moves + row.index, moves);
   });
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <kvevict/cuda/budget/share.hpp>
+#include <kvevict/cuda/compact/gather.hpp>
 #include <kvevict/cuda/compact/in_place.hpp>
+#include <kvevict/cuda/compact/swap_fill.hpp>
 #include <kvevict/cuda/decode/attend.hpp>
 #include <kvevict/cuda/decode/side.hpp>
 #include <kvevict/cuda/score/given.hpp>
@@ -27,6 +29,8 @@ struct float_rows {
 struct room_memory {
   float* scores = nullptr;       ///< [rows][longest]
   index_t* slots = nullptr;      ///< [rows][longest]
+  index_t* sources = nullptr;    ///< [rows][longest], where entries are swapped
+  index_t* holes = nullptr;      ///< [rows][longest], likewise
   float* columns = nullptr;      ///< [rows][group_size][longest], where a scorer reads attention
   float* logits = nullptr;       ///< [rows][rows_at_once][longest], where it multiplies queries
   std::byte* scratch = nullptr;  ///< of the programs of all rows
@@ -34,14 +38,16 @@ struct room_memory {
 };
 
 /// What the kernel works on. `Score` is a score_task that writes float_rows, `Source` the score::attention of its
-/// scorer, or not_given. All memory is the device's.
-template <class Score, class Source, class Moved, row_feed Feed>
+/// scorer, or not_given; `Order` a token_order where keys and values are swapped, or not_given. All memory is the
+/// device's.
+template <class Score, class Source, class Moved, class Order, row_feed Feed>
 struct room_task {
   Score score;
   Source source;
   decltype(Score::rule) rule;
   device_states<Feed> states;
   Moved moved;
+  Order order;
   budget_pool_view pools{};
   cache_shape shape;
   room_memory memory;
@@ -155,6 +161,27 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
   }
 }
 
+/// Keys and values of the retained slots into the holes of the front, with the fewest moves. Behind the last slot the
+/// order is that of the slots again, where new ones will come.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void swap_entries(Block& b, const Task& task, const row_id& row, index_t length,
+                                      const index_t* retained, index_t count) {
+  index_t* const sources = task.memory.sources + row.index * static_cast<offset_t>(task.longest);
+  index_t* const holes = task.memory.holes + row.index * static_cast<offset_t>(task.longest);
+  const auto sums = b.template shared<index_t>(warp_threads);
+  const index_t moves = plan_row_swaps(b, task.order, row, length, retained, count, {sources, holes, nullptr}, sums);
+  b.sync();
+  b.each([&](int t) {
+    for (index_t k = count + t; k < length; k += b.threads()) b.store(t, &task.order(row, k), k);
+  });
+  task.moved.each([&](const auto& m, index_t) {
+    by_pieces(m, [&]<class Piece>(const Piece&) {
+      auto entries = hold_plain<Piece>(b, m, row, sources, holes, moves, m.pieces);
+      move_entries(entries, 0, 1);
+    });
+  });
+}
+
 /// The retained slots of a row, keys, values and state to its front, and its lengths.
 template <class Block, class Task>
 KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& row) {
@@ -171,11 +198,15 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
   static_cast<void>(
       write_retained(b, task.scores_of(row.index), plan, kept, retained, selection_memory<Block>::take(b)));
   b.sync();
-  task.moved.each([&](const auto& m, index_t) {
-    by_pieces(m, [&]<class Piece>(const Piece&) {
-      slide_entries(b, hold_plain<Piece>(b, m, row, retained, nullptr, kept, m.pieces), 0);
+  if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(task.order)>, not_given>) {
+    swap_entries(b, task, row, plan.length, retained, kept);
+  } else {
+    task.moved.each([&](const auto& m, index_t) {
+      by_pieces(m, [&]<class Piece>(const Piece&) {
+        slide_entries(b, hold_plain<Piece>(b, m, row, retained, nullptr, kept, m.pieces), 0);
+      });
     });
-  });
+  }
   retain_in_state(b, task.states, row, retained, kept);
   b.each([&](int t) {
     if (t == 0) b.store(t, task.lengths + row.index, kept);
@@ -184,7 +215,7 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
 
 /// Shared memory of `make_room` in bytes: what its phases take one after another.
 inline constexpr offset_t make_room_bytes =
-    greatest(greatest(attend_bytes, program_memory_bytes), selection_memory_bytes);
+    greatest(greatest(attend_bytes, program_memory_bytes), selection_memory_bytes + plan_swaps_bytes);
 
 /// The kernel.
 template <class Block, class Task>

@@ -32,6 +32,28 @@ template <class Policy, row_feed Feed, class Inputs>
                                                                  longest, logits};
 }
 
+/// Whether a cache is seen in token order; then its order, and the memory itself.
+template <class Cache>
+inline constexpr bool in_order = requires(const Cache& c) {
+  c.keys().layout.order;
+};
+template <class Cache>
+[[nodiscard]] constexpr auto order_of(const Cache& of) {
+  if constexpr (in_order<Cache>)
+    return of.keys().layout.order;
+  else
+    return not_given{};
+}
+template <class Cache>
+[[nodiscard]] constexpr auto in_memory(const Cache& of) {
+  if constexpr (in_order<Cache>) {
+    const auto plain = [](const auto& e) { return entries{e.data, e.layout.base, e.dim_count, e.reader}; };
+    return cache{of.extents, of.lengths, plain(of.key_entries), plain(of.value_entries)};
+  } else {
+    return of;
+  }
+}
+
 /// `in` are the inputs of an eviction.
 template <class Policy, class Inputs>
 room_memory take_room(carver& from, const Policy& policy, const Inputs& in, index_t longest) {
@@ -41,6 +63,10 @@ room_memory take_room(carver& from, const Policy& policy, const Inputs& in, inde
   room_memory m{};
   m.scores = from.take<float>(rows * longest);
   m.slots = from.take<index_t>(rows * longest);
+  if constexpr (in_order<decltype(in.cache)>) {
+    m.sources = from.take<index_t>(rows * longest);
+    m.holes = from.take<index_t>(rows * longest);
+  }
   if constexpr (attention_sources<std::remove_const_t<decltype(scorer)>> != 0) {
     const auto source = attention_of(scorer);
     m.columns = from.take<float>(rows * extent.group_size * longest);
@@ -62,9 +88,12 @@ template <class Policy, row_feed Feed, class Inputs>
   auto scores = score_task_of(policy, seen, float_rows{memory.scores, longest}, extent);
   scores.scratch = memory.scratch;
   const auto source = attention_of(policy.scorer());
-  const auto moved = moved_within(in.cache, 1);
-  return room_task<decltype(scores), std::remove_const_t<decltype(source)>, std::remove_const_t<decltype(moved)>, Feed>{
-      scores, source, scores.rule, states, moved, pools_of(seen), in.cache.shape(), memory, lengths, every, longest};
+  const auto moved = moved_within(in_memory(in.cache), 1);
+  const auto order = order_of(in.cache);
+  return room_task<decltype(scores), std::remove_const_t<decltype(source)>, std::remove_const_t<decltype(moved)>,
+                   std::remove_const_t<decltype(order)>, Feed>{scores, source,  scores.rule,    states,
+                                                               moved,  order,   pools_of(seen), in.cache.shape(),
+                                                               memory, lengths, every,          longest};
 }
 
 }  // namespace kvevict::detail
