@@ -34,18 +34,6 @@ template <class Moved>
     return true;
 }
 
-/// The entries in hand to where they go: one of `shares` blocks that nothing makes wait for each other.
-template <class InHand>
-KVEVICT_HOST_DEVICE void move_entries(InHand& entries, index_t share, index_t shares) {
-  const offset_t step = entries.at_once();
-  KVEVICT_ROLLED for (index_t first = 0; first < entries.m.pieces; first += entries.m.lanes()) {
-    KVEVICT_ROLLED for (offset_t start = share * step; start < entries.count; start += shares * step) {
-      entries.read(start, first);
-      entries.write(start, first);
-    }
-  }
-}
-
 /// The block's share of the entries of a row.
 template <class Block, class Moved, class Table>
 KVEVICT_HOST_DEVICE void move_share(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t share,
