@@ -198,7 +198,7 @@ struct on_the_device {
     if constexpr (!task_type::together) {
       run(task.units(), detail::make_room_bytes, task, [](auto& b, const auto& t) { detail::make_room(b, t); });
     } else {
-      std::map<const void*, offset_t> shared;
+      std::map<const void*, simulated::team_piece> shared;
       if (task_type::joint) {
         shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
         shared[m.share.budgets] = shape.rows();

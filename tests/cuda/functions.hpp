@@ -306,13 +306,15 @@ inline void check_lengths(choices& c) {
   const auto seen = detail::bounded(in, longest);
   std::vector<offset_t> offsets(lengths.size() + 1, -7);
   simulated::block b(0, 32 << c.between(0, 2), detail::lay_out_bytes, c.bits());
-  detail::lay_out_rows(b, seen.cache, offsets.data());
+  std::vector<index_t> budget_lengths(lengths.size(), -7);
+  detail::lay_out_rows(b, seen, offsets.data(), budget_lengths.data());
   offset_t sum = 0;
   for (std::size_t r = 0; r < lengths.size(); ++r) {
     const index_t length = seen.cache.length(shape.row(index_t(r)));
     require(length >= 1 && length <= longest, "a row has a slot, and no more than the host said");
     require(length == lengths[r] || lengths[r] < 1 || lengths[r] > longest, "other lengths are as they are");
     require(offsets[r] == sum, "rows lie one behind the other");
+    require(budget_lengths[r] == length, "without a state a budget refers to the row's own length");
     sum += length;
   }
   require(offsets.back() == sum, "and end where the last one does");

@@ -166,7 +166,7 @@ class own_array {
 struct team_piece {
   offset_t count;
   bool written;
-  team_piece(offset_t elements, bool before = false) : count(elements), written(before) {}
+  team_piece(offset_t elements = 0, bool before = false) : count(elements), written(before) {}
 };
 
 /// What the blocks of a team share.
