@@ -74,6 +74,9 @@ template <class Cache>
 template <class Side>
 inline constexpr bool turns_keys = std::is_same_v<Side, turned_keys>;
 
+template <class... Sides>
+inline constexpr bool any_turns = (false || ... || turns_keys<Sides>);
+
 /// Whether keys of that many dims can turn as a side says.
 template <class Side>
 [[nodiscard]] constexpr status check_turn([[maybe_unused]] index_t dims, [[maybe_unused]] const Side& side) {

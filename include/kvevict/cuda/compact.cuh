@@ -41,7 +41,7 @@ concept device_side = moves_on_device<Side>;
 
 template <class Moved>
 struct gather_body {
-  static constexpr int blocks_together = 2;
+  static constexpr int blocks_together = Moved::turns ? 1 : 2;
   gather_task<Moved> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -51,7 +51,7 @@ struct gather_body {
 
 template <class Moved>
 struct in_place_body {
-  static constexpr int blocks_together = 2;
+  static constexpr int blocks_together = Moved::turns ? 1 : 2;
   in_place_task<Moved> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -158,7 +158,7 @@ status compact_in_place(const gpu& on, const Cache& cache, const selection& kept
 template <detail::device_side... Sides>
 [[nodiscard]] offset_t swap_fill_workspace_bytes(const gpu&, const selection& kept, const Sides&...) {
   carver count;
-  detail::swap_memory::take(count, kept.slots.size(), kept.rows(), (false || ... || detail::turns_keys<Sides>));
+  detail::swap_memory::take(count, kept.slots.size(), kept.rows(), detail::any_turns<Sides...>);
   return count.bytes();
 }
 
@@ -176,8 +176,7 @@ status swap_fill(const gpu& on, const Cache& cache, const token_order& order, co
     return s;
   const cache_shape shape = cache.shape();
   carver place(memory.data);
-  const auto m =
-      detail::swap_memory::take(place, kept.slots.size(), shape.rows(), (false || ... || detail::turns_keys<Sides>));
+  const auto m = detail::swap_memory::take(place, kept.slots.size(), shape.rows(), detail::any_turns<Sides...>);
   const detail::swap_task<Cache> plan{cache, order, detail::moves_of(kept), m};
   if (const status s = detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes,
                                                             detail::swap_body<Cache>{plan});

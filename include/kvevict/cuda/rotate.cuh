@@ -14,7 +14,6 @@ inline constexpr int rotate_threads = 512;
 
 template <class Task>
 struct rotate_body {
-  static constexpr int blocks_together = 2;
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {

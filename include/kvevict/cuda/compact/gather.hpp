@@ -48,13 +48,7 @@ KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   task.moved.each([&](const auto& m, index_t) {
     by_pieces(m, [&]<class Piece>(const Piece&) {
       auto entries = hold<Piece>(b, m, row, task.kept, m.pieces, turns);
-      const offset_t step = entries.at_once();
-      KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
-        KVEVICT_ROLLED for (offset_t start = share * step; start < count; start += task.shares * step) {
-          entries.read(start, first);
-          entries.write(start, first);
-        }
-      }
+      move_share(entries, share, task.shares);
     });
   });
 }

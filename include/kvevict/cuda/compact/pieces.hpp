@@ -130,6 +130,7 @@ struct moved_list {
 };
 template <class First, class... Rest>
 struct moved_list<First, Rest...> {
+  static constexpr bool turns = First::turns;  ///< keys come first, and only they turn
   First first;
   moved_list<Rest...> rest;
 
@@ -220,6 +221,18 @@ struct in_hand {
     });
   }
 };
+/// Moves what one of `shares` blocks has of a row, where nothing that is read is written by another.
+template <class Hand>
+KVEVICT_HOST_DEVICE void move_share(Hand& entries, index_t share, index_t shares) {
+  const offset_t step = entries.at_once();
+  KVEVICT_ROLLED for (index_t first = 0; first < entries.m.pieces; first += entries.m.lanes()) {
+    KVEVICT_ROLLED for (offset_t start = share * step; start < entries.count; start += shares * step) {
+      entries.read(start, first);
+      entries.write(start, first);
+    }
+  }
+}
+
 template <class Piece, class Block, class Moved>
 [[nodiscard]] KVEVICT_HOST_DEVICE in_hand<Piece, Block, Moved> hold_plain(Block& b, const Moved& m, const row_id& row,
                                                                           const row_moves& kept, index_t last_piece) {

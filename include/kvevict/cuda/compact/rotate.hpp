@@ -26,13 +26,7 @@ KVEVICT_HOST_DEVICE void rotate_rows(Block& b, const rotate_task<Cache, Moved>& 
     const Moved& m = task.keys.first;
     turning_hand<Piece, Block, Moved, decltype(turns)> keys{
         b, m, row, nullptr, nullptr, nullptr, count, m.pieces, turns, b.template make_local<handful<Piece>>()};
-    const offset_t step = keys.at_once();
-    KVEVICT_ROLLED for (index_t first = 0; first < m.pieces; first += m.lanes()) {
-      KVEVICT_ROLLED for (offset_t start = share * step; start < count; start += task.shares * step) {
-        keys.read(start, first);
-        keys.write(start, first);
-      }
-    }
+    move_share(keys, share, task.shares);
   });
 }
 

@@ -44,6 +44,9 @@ struct digit_memory {
 };
 inline constexpr offset_t digit_memory_bytes = sizeof(index_t) * (radix_bins + warp_threads + 4);
 
+/// Scores that a thread asks for before it looks at the first of them: one at a time would leave the memory idle.
+inline constexpr int scores_at_once = 4;
+
 /// bins[i] = how many of the scores have digit i behind the prefix.
 template <class Block>
 KVEVICT_HOST_DEVICE void count_digit(Block& b, const float* scores, index_t count, digit d, std::uint32_t prefix,
@@ -53,9 +56,16 @@ KVEVICT_HOST_DEVICE void count_digit(Block& b, const float* scores, index_t coun
   });
   b.sync();
   b.each([&](int t) {
-    for (offset_t i = t; i < count; i += b.threads()) {
-      const std::uint32_t key = radix_key(scores[i]);
-      if (d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
+    KVEVICT_ROLLED for (offset_t first = t; first < count; first += offset_t{scores_at_once} * b.threads()) {
+      float score[scores_at_once];
+      KVEVICT_UNROLLED for (int k = 0; k < scores_at_once; ++k) {
+        const offset_t i = first + k * b.threads();
+        score[k] = i < count ? scores[i] : 0;
+      }
+      KVEVICT_UNROLLED for (int k = 0; k < scores_at_once; ++k) {
+        const std::uint32_t key = radix_key(score[k]);
+        if (first + k * b.threads() < count && d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
+      }
     }
   });
   b.sync();

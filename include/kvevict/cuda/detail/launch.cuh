@@ -35,10 +35,11 @@ __global__ void __launch_bounds__(Threads, blocks_together_of<Body>()) run_kerne
 /// Blocks of a team: a cluster where the device has them and the code was compiled for it, else a block alone.
 template <int Threads, class Body>
 [[nodiscard]] status team_size_of(int wanted, int& size) {
+  size = 1;
   if (wanted == 1) return {};
   cudaFuncAttributes attributes{};
   const status s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<Threads, Body>));
-  size = s.ok() && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90 ? wanted : 1;
+  if (s.ok() && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90) size = wanted;
   return s;
 }
 
