@@ -147,6 +147,32 @@ TEST_CASE("kernels: long rows, and digits that all scores share") {
   }
 }
 
+TEST_CASE("kernels: rows whose budget is impossible are kept whole, and what has no room is not written") {
+  for (std::uint32_t seed = 0; seed < 24; ++seed) {
+    CAPTURE(seed);
+    const scored_rows in({.layers = 2, .seqs = 2, .kv_heads = 3}, 60, seed);
+    const auto whole = [&](const auto& policy) {  // 4 slots, of which 10 are protected
+      kept_slots got(in);
+      simulated_select(policy, in, got, 32 << seed % 4, 1 + int(seed / 3 % 3), seed);
+      REQUIRE(got.offsets == in.offsets);
+      for (std::size_t r = 0; r + 1 < in.offsets.size(); ++r)
+        for (offset_t i = in.offsets[r]; i < in.offsets[r + 1]; ++i)
+          REQUIRE(got.slots[std::size_t(i)] == i - in.offsets[r]);
+    };
+    whole(snapkv<>{.budget = slots(4), .recent = 10});
+    whole(adakv{snapkv<>{.budget = slots(4), .recent = 10}});
+
+    const adakv policy{snapkv<>{.budget = slots(20), .recent = 0}};
+    kept_slots expected(in), got(in);
+    REQUIRE(cpu_select(policy, in, expected));
+    const auto room = std::size_t(expected.offsets[5]);
+    got.slots.resize(room);
+    simulated_select(policy, in, got, 32 << seed % 4, 1 + int(seed / 3 % 3), seed);
+    REQUIRE(got.offsets == expected.offsets);
+    REQUIRE(std::equal(got.slots.begin(), got.slots.end(), expected.slots.begin()));
+  }
+}
+
 TEST_CASE("the simulation notices a missing barrier, an index outside, and what is read before it is written") {
   const auto failing = [](const auto& body) {
     simulated::block b(0, 64, 1024, 7);
