@@ -18,10 +18,10 @@
 ///
 /// Sides are side arrays, and `turned_keys`, with which keys turn while they move: positions of any size are exact to
 /// 2e-9 radians (cuda/compact/turn.hpp) and the arithmetic is fp32, so the last bits may differ from the CPU's double.
-/// A layout of an engine's own must be callable on the device; entries in it move element by
-/// element, because the host cannot tell where they start. The host does not read the selection: it is one that
-/// `select` wrote, ascending in every row. A row for which it has no room (its offsets exceed the room of its slots),
-/// or for which a destination has none, does not move at all.
+/// A layout of an engine's own must be callable on the device; entries in it move element by element, because the host
+/// cannot tell where they start. The host does not read the selection: it is one that `select` wrote, ascending in
+/// every row. A row for which it has no room (its offsets exceed the room of its slots), or for which a destination has
+/// none, does not move at all.
 namespace kvevict {
 
 namespace detail {
