@@ -15,7 +15,7 @@ using host::tokens;
 
 namespace {
 
-constexpr index_t layers = 2, kv_heads = 2, group = 2, dim = 6, value_dim = 5, capacity = 48;
+constexpr index_t layers = 2, kv_heads = 2, group = 2, dim = 8, value_dim = 5, capacity = 48;
 
 /// f(first row, rows) for what is decided together.
 template <class Policy, class F>
@@ -632,4 +632,44 @@ TEST_CASE("decode kernels: a selection from the states, by the kernels of an evi
   check(snapkv<>{.budget = percent(50), .window = 5}, by_attention{}, 24, 5);
   check(adakv{h2o{.budget = percent(50)}}, by_attention{}, 24, 6);
   check(keydiff{.budget = percent(50), .recent = 2}, by_queries{}, 24, 7);
+}
+
+TEST_CASE("decode kernels: attention of few query rows is softmax, for any number of dims, rows and elements") {
+  for (const index_t dims : {1, 40, 600}) {
+    const index_t length = 45, rows = 1 + dims % 6, heads = 3, seen = 50, budget = 20;
+    CAPTURE(dims);
+    const host::content<bfloat16> c({.kv_heads = 1}, {length}, dims, 1, heads, unsigned(dims));
+    auto memory = host::in_pages(c, host::page_order::nhd);
+    const auto cache = memory.cache();
+    const auto queries = c.query_rows_view();
+    std::vector<float> columns(std::size_t(heads * length), 0.0F), logits(std::size_t(detail::rows_at_once * length));
+    const score::attention<score::step_gain, score::decayed_rows> how{.window = rows, .weight = {.length = 4}};
+    simulated::block b(0, 64, detail::attend_bytes, 3);
+    const auto out = b.global(columns.data(), heads * length);
+    b.each([&](int t) {
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t j = t; j < length; j += 64) out.store(t, h * length + j, 0.0F);
+    });
+    const detail::query_rows of{cache.shape().row(0), length, heads, rows, length - rows, seen - rows};
+    const auto visible = [&](index_t i) { return length - (rows - 1 - i); };
+    detail::attend(b, how, cache.keys(), queries.entries, of, budget, visible, out, length,
+                   b.global(logits.data(), detail::rows_at_once * length), length);
+    for (index_t h = 0; h < heads; ++h) {
+      std::vector<double> wanted(std::size_t(length), 0.0);
+      for (index_t i = 0; i < rows; ++i) {
+        std::vector<double> w(std::size_t(visible(i)));
+        double total = 0;
+        for (std::size_t j = 0; j < w.size(); ++j) {
+          double dot = 0;
+          for (index_t d = 0; d < dims; ++d)
+            dot +=
+                double(queries.entries(of.head(h), length - rows + i, d)) * double(cache.keys()(of.row, index_t(j), d));
+          total += w[j] = std::exp(double(how.gain(seen - rows + i + 1, budget)) * dot / std::sqrt(double(dims)));
+        }
+        for (std::size_t j = 0; j < w.size(); ++j) wanted[j] += how.weight(rows - 1 - i) * w[j] / total;
+      }
+      for (index_t j = 0; j < length; ++j)
+        REQUIRE(columns[std::size_t(h * length + j)] == doctest::Approx(wanted[std::size_t(j)]).epsilon(2e-5));
+    }
+  }
 }

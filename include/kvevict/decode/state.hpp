@@ -43,6 +43,8 @@
 ///
 /// and of every slot its position. Evicting at each step and evicting every w steps are two definitions as well: a
 /// slot competes only at an eviction, with what its scorer says then.
+///
+/// On the device: cuda/decode.cuh.
 namespace kvevict {
 
 /// What an engine feeds to a policy that reads attention.
