@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.dont_write_bytecode = True
 from invariants import BUGS  # noqa: E402
 
-COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "include", "tests", "README.md")
+COPIED = ("CMakeLists.txt", "CMakePresets.json", "cmake", "include", "tests", "bench", "README.md")
 MOST_SECONDS = 300
 
 

@@ -339,21 +339,23 @@ bug("A draw spares the first of equal scores, and no more", "one more", "cuda/sc
 bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/group.hpp",
     "for (index_t h = 1; h < p.row.group_size; ++h)", "for (index_t h = 1; h < p.row.group_size - 1; ++h)", on_score)
 bug("No piece of an entry lies behind its end", "off by one", "cuda/compact/pieces.hpp",
-    "if (k < count && p < last_piece)", "if (k < count && p <= last_piece)", on_compact)
+    "if (k >= count || p >= last_piece ||", "if (k >= count || p > last_piece ||", on_compact)
 bug("A selection moves only where it had room", "off by one", "cuda/compact/pieces.hpp",
     "offsets[row + 1] <= room;", "offsets[row + 1] <= room + 1;", on_compact)
 bug("A chunk is read before it is written", "a missing barrier", "cuda/compact/in_place.hpp",
-    "          b.sync();\n", "", on_compact)
+    "      entries.read(start, first);\n      b.sync();\n", "      entries.read(start, first);\n", on_compact)
 bug("Only what stays where it is is left out", "what begins where it is", "cuda/compact/in_place.hpp",
-    "if (entries.sources[last] == last) continue;", "if (entries.sources[start] == start) continue;", on_compact)
-bug("Blocks that share a row take turns", "all take all", "cuda/compact/gather.hpp",
-    "start += task.shares * step", "start += step", on_compact)
+    "if (entries.stay(least<offset_t>(start + step, entries.count) - 1)) continue;",
+    "if (entries.stay(start)) continue;", on_compact)
+bug("Blocks that share a row take turns", "all take all", "cuda/compact/pieces.hpp",
+    "start += shares * step", "start += step", on_compact)
 bug("A target without room keeps its row", "off by one", "cuda/compact/gather.hpp",
     "return count <= m.target().layout.capacity(row);", "return count - 1 <= m.target().layout.capacity(row);", on_compact)
 bug("A survivor lies at the new end or behind it", "> for >=", "cuda/compact/swap_fill.hpp",
     "found[t] = place[t] >= count ? 1 : 0;", "found[t] = place[t] > count ? 1 : 0;", on_compact)
 bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/compact/swap_fill.hpp",
-    "place[t] = b.template load<index_t>(t, into + i);", "place[t] = b.template load<index_t>(t, into + least(holes, count) - 1 - i);",
+    "if (moved) place[t] = b.template load<index_t>(t, to.holes + i);",
+    "if (moved) place[t] = b.template load<index_t>(t, to.holes + least(holes, count) - 1 - i);",
     on_compact)
 bug("Pages move in wide pieces only where every block starts at such a place", "blocks are not asked",
     "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_functions)

@@ -83,11 +83,14 @@ template <class Rule, class Sum>
                                    const rank_memory& memory) {
   const rank_place place{ranks.first_kv_head, ranks.kv_heads};
   const offset_t pools = rank_memory::pools_of(task.shape);
+  int team = 1;
+  if (const status s = team_size_of<count_threads, count_body<Rule>>(team_of(task.shape.kv_heads), team); !s.ok())
+    return s;
   for (int round = 0; round <= digit_rounds; ++round) {
-    status s = round < digit_rounds
-                   ? launch<count_threads>(on, pools, rank_kernel_bytes, count_body<Rule>{task, memory, round},
-                                           team_of(task.shape.kv_heads))
-                   : launch<report_threads>(on, pools, rank_kernel_bytes, report_body<Rule>{task, place, memory});
+    const count_body<Rule> count{task, memory, round};
+    const report_body<Rule> report{task, place, memory};
+    status s = round < digit_rounds ? launch<count_threads>(on, pools, rank_kernel_bytes, count, team)
+                                    : launch<report_threads>(on, pools, rank_kernel_bytes, report);
     if (s.ok()) s = add_up(on, ranks, memory.summed(task.shape, ranks.kv_heads, round));
     if (!s.ok()) return s;
   }
