@@ -262,4 +262,6 @@ TEST_CASE("kernels: attention on tensor cores") {
     check_drawn<detail::mma_products<half, 80>, half>(80, 500 + seed);
     check_drawn<detail::mma_products<bfloat16, 128>, bfloat16>(128, 600 + seed);
   }
+  check_drawn<detail::mma_products<half, 256>, half>(256, 700);  // dims that are held, and dims that are read again
+  check_drawn<detail::mma_products<bfloat16, 256>, bfloat16>(256, 701);
 }

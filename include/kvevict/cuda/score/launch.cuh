@@ -162,6 +162,8 @@ template <class Element, class Task>
           return launch_attention<mma_products<Element, 128>>(on, task);
         case 192:
           return launch_attention<mma_products<Element, 192>>(on, task);
+        case 256:
+          return launch_attention<mma_products<Element, 256>>(on, task);
         default:
           break;
       }

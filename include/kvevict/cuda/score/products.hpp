@@ -124,25 +124,37 @@ struct fma_products {
 /// A lane wants two words of every sixteen dims, and may choose which: it reads eight adjacent dims of 32, straight
 /// from where the keys are, in one access, and two fragments have them. The queries lie in shared memory in the same
 /// order, every one 64 bytes further in the banks than the one before, so that no two lanes meet in a bank.
+///
+/// Registers hold at most 192 dims of a key beside the sums. Wider keys are held in part, and the rest is read again
+/// for every step: what a block reads of its tile so is at most 64 KB, and stays in the first cache.
 template <class Element, int Dims>
 struct mma_products {
   static_assert(Dims % 16 == 0 && sizeof(Element) == 2);
+  static constexpr int held = Dims <= 192 ? Dims : 128;  ///< dims in registers
+  static_assert(held == Dims || Dims % 32 == 0);
   static constexpr int parts = Dims / 8;  ///< of 16 bytes
   static constexpr int pitch = ((2 * Dims + 63) / 128 * 128 + 64) / 16;
   static constexpr index_t columns = 128 * pitch <= 2560 ? 128 : 64;  // what every device has: 48 KB in all
   static constexpr offset_t shared_bytes = columns * pitch * sizeof(words4);
 
+  struct key_places {
+    const Element* key[4];
+    bool aligned = true;
+  };
+
   template <class Block>
   struct on {
     decltype(std::declval<Block&>().template shared<words4>(1)) queries;
-    typename Block::template local<mma_rows> keys[2][std::size_t{Dims} / 16];
+    typename Block::template local<mma_rows> keys[2][std::size_t{held} / 16];
+    typename Block::template local<key_places> places;  ///< of the four slots of a thread, where more is to be read
     typename Block::template local<mma_columns> query;
 
     KVEVICT_HOST_DEVICE static on take(Block& b) {
-      on o{b.template shared<words4>(columns * pitch), {}, b.template make_local<mma_columns>()};
+      on o{b.template shared<words4>(columns * pitch), {}, {}, b.template make_local<mma_columns>()};
       KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
-        KVEVICT_UNROLLED for (int j = 0; j < Dims / 16; ++j) o.keys[m][j] = b.template make_local<mma_rows>();
+        KVEVICT_UNROLLED for (int j = 0; j < held / 16; ++j) o.keys[m][j] = b.template make_local<mma_rows>();
       }
+      if constexpr (held < Dims) o.places = b.template make_local<key_places>();
       return o;
     }
     template <class Task>
@@ -171,28 +183,36 @@ struct mma_products {
     KVEVICT_HOST_DEVICE void hold_keys(Block& b, const Task& task, const attention_row& row, index_t first) {
       const auto& from = task.cache.keys();
       b.each([&](int t) {
-        const Element* key[4];
-        bool aligned = true;
+        key_places at{};
         KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-          key[k] = from.at(row.id, least(first + slot_of_thread(t, k), row.length - 1), 0);
-          aligned = aligned && at_words4(key[k]);
+          at.key[k] = from.at(row.id, least(first + slot_of_thread(t, k), row.length - 1), 0);
+          at.aligned = at.aligned && at_words4(at.key[k]);
         }
-        aligned ? load<true>(t, key) : load<false>(t, key);
+        at.aligned ? load<true>(t, at) : load<false>(t, at);
+        if constexpr (held < Dims) places[t] = at;
       });
     }
     template <class Task, int Tiles>
     KVEVICT_HOST_DEVICE void multiply(Block& b, const Task&, const attention_row&, index_t, index_t step,
                                       product_sums<Block, Tiles>& sums) {
-      auto eight = b.template make_local<words4>();
       b.each([&](int t) { sums.clear(t); });
-      KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
-        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
-          b.each([&](int t) { eight[t] = queries.load(t, column(t, step, n) * pitch + 4 * j + t % 4); });
-          KVEVICT_UNROLLED for (int h = 0; h < 2; ++h) {
-            b.each([&](int t) { query[t] = {{eight[t].x[2 * h], eight[t].x[2 * h + 1]}}; });
-            KVEVICT_UNROLLED for (int m = 0; m < 2; ++m)
-                b.template mma<Element>(sums.x[m][n], keys[m][2 * j + h], query);
-          }
+      KVEVICT_UNROLLED for (int j = 0; j < held / 32; ++j) {
+        add(
+            b, step, j, sums, [&](int m, int h) -> const auto& { return keys[m][2 * j + h]; });
+      }
+      if constexpr (held < Dims) {
+        typename Block::template local<mma_rows> more[2][2] = {
+            {b.template make_local<mma_rows>(), b.template make_local<mma_rows>()},
+            {b.template make_local<mma_rows>(), b.template make_local<mma_rows>()}};
+        KVEVICT_ROLLED for (int j = held / 32; j < Dims / 32; ++j) {
+          b.each([&](int t) {
+            KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+              places[t].aligned ? load_32<true>(t, places[t], m, j, more[m])
+                                : load_32<false>(t, places[t], m, j, more[m]);
+            }
+          });
+          add(
+              b, step, j, sums, [&](int m, int h) -> const auto& { return more[m][h]; });
         }
       }
       if constexpr (Dims % 32 != 0) {
@@ -208,20 +228,34 @@ struct mma_products {
     }
 
    private:
-    template <bool Aligned>
-    KVEVICT_HOST_DEVICE void load(int t, const Element* const (&key)[4]) {
-      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
-        const Element *const upper = key[2 * m], *const lower = key[2 * m + 1];
-        KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
-          const int d = 32 * j + t % 4 * 8;
-          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
-          keys[m][2 * j][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};
-          keys[m][2 * j + 1][t] = {{u.x[2], l.x[2], u.x[3], l.x[3]}};
+    /// Adds the products of 32 dims, whose keys are rows(m, h).
+    template <int Tiles, class Rows>
+    KVEVICT_HOST_DEVICE void add(Block& b, index_t step, int j, product_sums<Block, Tiles>& sums, const Rows& rows) {
+      auto eight = b.template make_local<words4>();
+      KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
+        b.each([&](int t) { eight[t] = queries.load(t, column(t, step, n) * pitch + 4 * j + t % 4); });
+        KVEVICT_UNROLLED for (int h = 0; h < 2; ++h) {
+          b.each([&](int t) { query[t] = {{eight[t].x[2 * h], eight[t].x[2 * h + 1]}}; });
+          KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) b.template mma<Element>(sums.x[m][n], rows(m, h), query);
         }
+      }
+    }
+    /// Two fragments have 32 dims of the slots of m.
+    template <bool Aligned, class Rows>
+    KVEVICT_HOST_DEVICE static void load_32(int t, const key_places& from, int m, int j, Rows* to) {
+      const int d = 32 * j + t % 4 * 8;
+      const words4 u = load_eight<Aligned>(from.key[2 * m] + d), l = load_eight<Aligned>(from.key[2 * m + 1] + d);
+      to[0][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};
+      to[1][t] = {{u.x[2], l.x[2], u.x[3], l.x[3]}};
+    }
+    template <bool Aligned>
+    KVEVICT_HOST_DEVICE void load(int t, const key_places& from) {
+      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+        KVEVICT_UNROLLED for (int j = 0; j < held / 32; ++j) load_32<Aligned>(t, from, m, j, keys[m] + 2 * j);
         if constexpr (Dims % 32 != 0) {  // two lanes share sixteen bytes
           const int d = Dims - 16 + t % 4 / 2 * 8;
           const bool second = t % 2 != 0;
-          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
+          const words4 u = load_eight<Aligned>(from.key[2 * m] + d), l = load_eight<Aligned>(from.key[2 * m + 1] + d);
           keys[m][Dims / 16 - 1][t] = {
               {second ? u.x[2] : u.x[0], second ? l.x[2] : l.x[0], second ? u.x[3] : u.x[1], second ? l.x[3] : l.x[1]}};
         }
