@@ -41,11 +41,19 @@ template <class Kernel>
   return error;
 }
 
+/// Lets the kernel have that much shared memory per block: beyond what every device has, it must be asked for.
+template <class Kernel>
+[[nodiscard]] cudaError_t allow_shared(Kernel* kernel, offset_t bytes) {
+  if (bytes <= 48 * 1024) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
 /// Puts `body` into the stream, `blocks` blocks, or as many teams of up to `most_in_team`.
 template <int Threads, class Body>
 [[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body,
                             int most_in_team = 1) {
   const auto kernel = &run_kernel<Threads, Body>;
+  if (const status s = status_of(allow_shared(kernel, shared_bytes)); !s.ok()) return s;
   int team = 1;
   if (most_in_team > 1)
     if (const status s = status_of(team_size_of(kernel, most_in_team, team)); !s.ok()) return s;

@@ -35,71 +35,68 @@ KVEVICT_HOST_DEVICE void hold_terms(Block& b, const Task& task, const attention_
 /// Shared memory of `attention_sums` in bytes, by the threads of a block.
 template <class Products>
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t attention_sums_bytes(int threads) {
-  return Products::shared_bytes + Products::columns * static_cast<offset_t>(sizeof(column_terms) + 2 * sizeof(float)) +
-         4 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads) * tiles_for_sums * tile_columns;
+  const auto sums_of_warps = 2 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads);
+  return Products::shared_bytes(threads) +
+         Products::columns * (static_cast<offset_t>(sizeof(column_terms)) + sums_of_warps);
 }
 
-/// The kernel: the maxima and sums of every query row over the tiles of the block.
+/// The kernel: the maxima and sums of every query row over the tiles of the block. Every warp has its own, which only
+/// one of its threads touches, until all tiles have been seen.
 template <class Products, class Block, class Task>
 KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block, tiles_for_sums>::take(b);
-  constexpr int step_columns = decltype(sums)::columns;
   const int warps = b.threads() / warp_threads;
   const auto terms = b.template shared<column_terms>(Products::columns);
-  const auto peaks = b.template shared<float>(Products::columns), masses = b.template shared<float>(Products::columns);
-  // Of the warps, twice: while one step's are read the next step's are written.
-  const offset_t of_step = static_cast<offset_t>(warps) * step_columns;
-  const auto warp_peaks = b.template shared<float>(2 * of_step), warp_masses = b.template shared<float>(2 * of_step);
+  const auto peaks = b.template shared<float>(warps * Products::columns);
+  const auto masses = b.template shared<float>(warps * Products::columns);
   auto softmax = step_softmax<Block>::take(b);
-  int turn = 0;
 
   KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
     b.sync();
     const index_t count = least(Products::columns, row.columns - first);
     const index_t tiles = (task.visible_to(row, first, first + count) + b.threads() - 1) / b.threads();
+    if (part < tiles) products.expect_keys(b, task, row, part * b.threads());
     hold_terms(b, task, row, first, Products::columns, false, terms);
     products.hold_queries(b, task, row, first);
     b.each([&](int t) {
-      KVEVICT_ROLLED for (index_t i = t % step_columns; i < count && t < step_columns; i += step_columns) {
+      KVEVICT_ROLLED for (index_t i = t; i < warps * Products::columns; i += b.threads()) {
         peaks.store(t, i, joined_sum{}.peak);
         masses.store(t, i, 0);
       }
     });
     b.sync();
     KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
-      const index_t slot = tile * b.threads();
-      products.hold_keys(b, task, row, slot);
-      KVEVICT_ROLLED for (index_t step = 0; step < count; step += step_columns) {
-        products.multiply(b, task, row, first, step, sums);
-        softmax.sum(b, sums, terms, step, slot);
-        b.each([&](int t) {
-          if (t / 4 % 2 != 0) return;
-          const offset_t at = turn * of_step + t / warp_threads * step_columns + softmax.column(t);
-          warp_peaks.store(t, at, softmax.peak[0][t]);
-          warp_masses.store(t, at, softmax.mass[0][t]);
-        });
-        b.sync();
-        b.each([&](int t) {  // always the same thread for a column
-          if (t >= step_columns || step + t >= count) return;
-          joined_sum sum{peaks.load(t, step + t), masses.load(t, step + t)};
-          KVEVICT_ROLLED for (int w = 0; w < warps; ++w) {
-            const offset_t at = turn * of_step + w * step_columns + t;
-            sum.add(warp_peaks.load(t, at), warp_masses.load(t, at));
-          }
-          peaks.store(t, step + t, sum.peak);
-          masses.store(t, step + t, sum.mass);
-        });
-        turn = 1 - turn;
-      }
+      const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
+      products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
+      const auto use = [&](index_t step, const auto& sums) {
+        KVEVICT_UNROLLED for (int n = 0; n < Products::tiles_for_sums; n += softmax.tiles) {
+          const index_t from = step + n * tile_columns;
+          softmax.sum(b, sums, n, terms, from, slot);
+          b.each([&](int t) {
+            if (t / 4 % 2 != 0) return;
+            const offset_t at = t / warp_threads * Products::columns + from + softmax.column(t);
+            joined_sum sum{peaks.load(t, at), masses.load(t, at)};
+            sum.add(softmax.peak[0][t], softmax.mass[0][t]);
+            peaks.store(t, at, sum.peak);
+            masses.store(t, at, sum.mass);
+          });
+        }
+      };
+      each_step<Products::tiles_for_sums, Products::sums_ahead>(products, b, task, row, first, count, use);
     }
+    b.sync();
     b.each([&](int t) {
-      KVEVICT_ROLLED for (index_t i = t % step_columns; i < count && t < step_columns; i += step_columns) {
+      KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
+        joined_sum sum;
+        KVEVICT_ROLLED for (int w = 0; w < warps; ++w) {
+          const offset_t of_warp = w * Products::columns + i;
+          sum.add(peaks.load(t, of_warp), masses.load(t, of_warp));
+        }
         const offset_t at = task.parts.at(row_index, part, first + i);
-        task.parts.peak[at] = peaks.load(t, i);
-        task.parts.mass[at] = masses.load(t, i);
+        task.parts.peak[at] = sum.peak;
+        task.parts.mass[at] = sum.mass;
       }
     });
   }
@@ -119,10 +116,11 @@ KVEVICT_HOST_DEVICE void attention_join(Block& b, const Task& task) {
   });
 }
 
-/// Shared memory of `attention_columns` in bytes.
+/// Shared memory of `attention_columns` in bytes, by the threads of a block.
 template <class Products>
-inline constexpr offset_t attention_columns_bytes = Products::shared_bytes +
-                                                    Products::columns* static_cast<offset_t>(sizeof(column_terms));
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t attention_columns_bytes(int threads) {
+  return Products::shared_bytes(threads) + Products::columns * static_cast<offset_t>(sizeof(column_terms));
+}
 
 /// The kernel: out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], for the tiles of
 /// the block.
@@ -131,15 +129,15 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block, tiles_for_columns>::take(b);
   const auto terms = b.template shared<column_terms>(Products::columns);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
   index_t held = -1;  // the chunk of columns whose queries are held
 
   const index_t tiles = (row.length + b.threads() - 1) / b.threads();
+  if (part < tiles) products.expect_keys(b, task, row, part * b.threads());
   KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
-    const index_t slot = tile * b.threads();
-    products.hold_keys(b, task, row, slot);
+    const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
+    products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
     b.each([&](int t) { result.clear(t); });
     index_t head = 0, left = row.per_head;  // columns until the head ends
     KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
@@ -155,18 +153,19 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
         b.sync();
         held = first;
       }
-      KVEVICT_ROLLED for (index_t step = 0; step < count; step += decltype(sums)::columns) {
-        products.multiply(b, task, row, first, step, sums);
-        KVEVICT_UNROLLED for (int n = 0; n < tiles_for_columns; ++n) {
+      const auto use = [&](index_t step, const auto& sums) {
+        KVEVICT_UNROLLED for (int n = 0; n < Products::tiles_for_columns; ++n) {
+          if (step + n * tile_columns >= count) continue;
           b.each([&](int t) { result.add(t, sums, terms, n, step, slot); });
           left -= tile_columns;
-          if (left == 0 && head < task.group_size) {  // a step may have more tiles than there are
+          if (left == 0) {
             result.write(b, task, row, head, slot);
             ++head;
             left = row.per_head;
           }
         }
-      }
+      };
+      each_step<Products::tiles_for_columns, Products::columns_ahead>(products, b, task, row, first, count, use);
     }
   }
 }

@@ -21,11 +21,8 @@
 /// in an order that nothing but the number of rows decides.
 namespace kvevict::detail {
 
-/// Columns of a tile of products, and tiles of a step, which is what a warp multiplies before it looks at the results.
-/// More of them keep the tensor cores busier and take more registers, of which softmax sums need more than columns.
+/// Columns of a tile of products.
 inline constexpr int tile_columns = 8;
-inline constexpr int tiles_for_sums = 2;
-inline constexpr int tiles_for_columns = 4;
 
 /// Part of an input that is not given.
 struct not_given {};

@@ -36,9 +36,9 @@ struct column_sums {
     if constexpr (!alike) weight_of_all[t] = 0;
   }
   /// Adds the tile `n` of a step whose terms start at `step`, for the slots from `slot`.
-  template <class Shared>
-  KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, tiles_for_columns>& sums, const Shared& terms, int n,
-                               index_t step, index_t slot) {
+  template <int Tiles, class Shared>
+  KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, Tiles>& sums, const Shared& terms, int n, index_t step,
+                               index_t slot) {
     KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
       const column_terms c = terms.load(t, step + n * tile_columns + t % 4 * 2 + i);
       KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {

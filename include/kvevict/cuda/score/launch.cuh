@@ -4,7 +4,9 @@
 #include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
 #include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/mma_products.hpp>
 #include <kvevict/cuda/score/score.hpp>
+#include <kvevict/cuda/score/wgmma_products.hpp>
 #include <kvevict/view/check.hpp>
 
 /// Puts the kernels of a scorer into a stream: those of its attention, then the program of every row.
@@ -79,12 +81,46 @@ template <class Scorer, class Inputs>
   return m;
 }
 
+/// Products on tensor cores, by those of the architecture that a kernel is compiled for.
+template <class Element, int Dims>
+struct tensor_products {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using here =
+      std::conditional_t<(Dims < 256), wgmma_products<Element, Dims>, mma_products<Element, Dims>>;  // registers
+#else
+  using here = mma_products<Element, Dims>;
+#endif
+};
+/// In fp32, on all.
+struct plain_products {
+  using here = fma_products;
+};
+
+/// Shared memory that a kernel needs in bytes, bytes_of.operator()<products>() being what it needs with those: that of
+/// the products it may have been compiled with, as far as its attributes tell.
+template <class Bytes>
+[[nodiscard]] cudaError_t shared_for(std::type_identity<plain_products>, const void*, const Bytes& bytes_of,
+                                     offset_t& bytes) {
+  bytes = bytes_of.template operator()<fma_products>();
+  return cudaSuccess;
+}
+template <class Element, int Dims, class Bytes>
+[[nodiscard]] cudaError_t shared_for(std::type_identity<tensor_products<Element, Dims>>, const void* kernel,
+                                     const Bytes& bytes_of, offset_t& bytes) {
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  bytes = bytes_of.template operator()<mma_products<Element, Dims>>();
+  if (attributes.binaryVersion == 90)
+    bytes = greatest(bytes, bytes_of.template operator()<wgmma_products<Element, Dims>>());
+  return error;
+}
+
 template <class Products, class Task>
 struct sums_body {
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    attention_sums<Products>(b, task);
+    attention_sums<typename Products::here>(b, task);
   }
 };
 template <class Task>
@@ -100,7 +136,7 @@ struct columns_body {
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    attention_columns<Products>(b, task);
+    attention_columns<typename Products::here>(b, task);
   }
 };
 template <class Task>
@@ -129,19 +165,39 @@ struct lay_out_body {
   }
 };
 
+/// Shared memory of the two kernels that multiply.
+struct sums_bytes {
+  template <class Products>
+  [[nodiscard]] constexpr offset_t operator()() const {
+    return attention_sums_bytes<Products>(attention_threads);
+  }
+};
+struct columns_bytes {
+  template <class Products>
+  [[nodiscard]] constexpr offset_t operator()() const {
+    return attention_columns_bytes<Products>(attention_threads);
+  }
+};
+template <class Products, class Bytes, class Body>
+[[nodiscard]] status launch_multiplying(const gpu& on, offset_t blocks, const Bytes& bytes_of, const Body& body) {
+  const void* const kernel = reinterpret_cast<const void*>(&run_kernel<attention_threads, Body>);
+  offset_t bytes = 0;
+  const status s = status_of(shared_for(std::type_identity<Products>{}, kernel, bytes_of, bytes));
+  return s.ok() ? launch<attention_threads>(on, blocks, bytes, body) : s;
+}
+
 template <class Products, class Task>
 [[nodiscard]] status launch_attention(const gpu& on, Task task) {
   const offset_t blocks = task.cache.shape().rows() * task.blocks_per_row;
   if constexpr (!Task::known) {
-    const status s = launch<attention_threads>(on, blocks, attention_sums_bytes<Products>(attention_threads),
-                                               sums_body<Products, Task>{task});
+    const status s = launch_multiplying<Products>(on, blocks, sums_bytes{}, sums_body<Products, Task>{task});
     if (!s.ok()) return s;
     if (task.blocks_per_row > 4) {  // few parts are joined by every block that asks for them
       if (const status j = launch<attention_threads>(on, blocks, 0, join_body<Task>{task}); !j.ok()) return j;
       task.parts.joined = true;
     }
   }
-  return launch<attention_threads>(on, blocks, attention_columns_bytes<Products>, columns_body<Products, Task>{task});
+  return launch_multiplying<Products>(on, blocks, columns_bytes{}, columns_body<Products, Task>{task});
 }
 
 /// With tensor cores where elements, alignment and head_dim allow it.
@@ -153,21 +209,21 @@ template <class Element, class Task>
         (!dense_dims(task.queries.entries) || in_pieces_of(task.queries.entries, 8)))
       switch (task.cache.keys().dims()) {
         case 64:
-          return launch_attention<mma_products<Element, 64>>(on, task);
+          return launch_attention<tensor_products<Element, 64>>(on, task);
         case 80:
-          return launch_attention<mma_products<Element, 80>>(on, task);
+          return launch_attention<tensor_products<Element, 80>>(on, task);
         case 96:
-          return launch_attention<mma_products<Element, 96>>(on, task);
+          return launch_attention<tensor_products<Element, 96>>(on, task);
         case 128:
-          return launch_attention<mma_products<Element, 128>>(on, task);
+          return launch_attention<tensor_products<Element, 128>>(on, task);
         case 192:
-          return launch_attention<mma_products<Element, 192>>(on, task);
+          return launch_attention<tensor_products<Element, 192>>(on, task);
         case 256:
-          return launch_attention<mma_products<Element, 256>>(on, task);
+          return launch_attention<tensor_products<Element, 256>>(on, task);
         default:
           break;
       }
-  return launch_attention<fma_products>(on, task);
+  return launch_attention<plain_products>(on, task);
 }
 
 /// Columns of the attention of all rows, [rows][group_size][longest].
