@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/attention_stream.hpp>
 #include <kvevict/cuda/score/mma_products.hpp>
 #include <kvevict/cuda/score/wgmma_products.hpp>
 #include <kvevict/kvevict.hpp>
@@ -129,8 +130,15 @@ std::vector<float> simulated_columns(Task task, index_t most, index_t window, co
       task.parts.joined = true;
     }
   }
-  simulated::run_grid(blocks, o.threads, detail::attention_columns_bytes<Products>(o.threads), o.seed + 1,
-                      [&](simulated::block& b) { detail::attention_columns<Products>(b, task); });
+  if constexpr (requires {
+                  requires Products::stages >
+                  1;
+                })
+    simulated::run_grid(blocks, o.threads, detail::attention_stream_bytes<Products>(o.threads), o.seed + 1,
+                        [&](simulated::block& b) { detail::attention_stream<Products>(b, task); });
+  else
+    simulated::run_grid(blocks, o.threads, detail::attention_columns_bytes<Products>(o.threads), o.seed + 1,
+                        [&](simulated::block& b) { detail::attention_columns<Products>(b, task); });
   return out;
 }
 
@@ -275,4 +283,13 @@ TEST_CASE("kernels: attention on tensor cores that warpgroups feed") {
   }
   check_drawn<detail::wgmma_products<half, 64>, half>(64, 1000, {128, 256});
   check_drawn<detail::wgmma_products<bfloat16, 192>, bfloat16>(192, 1001, {128, 256});
+}
+
+TEST_CASE("kernels: attention of query rows that stream past the keys") {
+  for (std::uint32_t seed = 0; seed < 4; ++seed) {
+    check_drawn<detail::wgmma_products<bfloat16, 16, 4>, bfloat16>(16, 1100 + seed, {128, 256});
+    check_drawn<detail::wgmma_products<half, 64, 4>, half>(64, 1200 + seed, {128});
+  }
+  check_drawn<detail::wgmma_products<bfloat16, 128, 4>, bfloat16>(128, 1300, {128, 256});
+  check_drawn<detail::wgmma_products<bfloat16, 192, 4>, bfloat16>(192, 1301, {128});
 }

@@ -42,18 +42,18 @@ std::vector<detail::mma_sums> multiply(const Rows& row, const Columns& column, l
       for (int i = 0; i < 8; ++i) p.x[i] = to_half(column(n, k + i));
     }
   simulated::run_grid(1, threads, 2 * columns * 16 + columns * 2 * 16, 3, [&](simulated::block& b) {
-    const auto ahead = b.shared<detail::words4>(2 * columns);
+    const auto ahead = b.shared<std::uint32_t>(8 * columns);
     const auto held = b.shared<std::uint32_t>(8 * columns);
     simulated::block::local<detail::mma_sums> sums[tiles];
     for (auto& tile : sums) tile = b.make_local<detail::mma_sums>();
     auto rows = b.make_local<detail::mma_rows>();
     b.each([&](int t) {
-      if (t < 2 * columns) b.copy_ahead(t, ahead, t, pieces.data() + t);
+      if (t < 2 * columns) b.copy_ahead(t, ahead, 4 * t, pieces.data() + t);
     });
     if (without != left_out::copies) b.copies_done();
     b.each([&](int t) {
       if (t < 2 * columns)  // column t / 2, piece t % 2
-        for (int w = 0; w < 4; ++w) held.store(t, (t % 2 * columns + t / 2) * 4 + w, ahead.load(t, t).x[w]);
+        for (int w = 0; w < 4; ++w) held.store(t, (t % 2 * columns + t / 2) * 4 + w, ahead.load(t, 4 * t + w));
       const auto two = [&](int r, int k) {
         return to_half(row(r, k)).bits | std::uint32_t{to_half(row(r, k + 1)).bits} << 16;
       };
@@ -113,4 +113,47 @@ TEST_CASE("kernels: the emulated warpgroup finds what was left out") {
     CAPTURE(int(what));
     CHECK_THROWS_AS(multiply(one, one, what), simulated::hazard);
   }
+}
+
+namespace {
+
+enum class ring_fault { none, no_wait, too_few_stages, no_arrival, wrong_parity, no_start };
+
+/// Rounds in which every thread reads what its neighbour has stored one round before.
+void run_ring(int stages, ring_fault fault) {
+  simulated::run_grid(1, 64, 64 * 4 * stages + 8 * stages + 16, 5, [&](simulated::block& b) {
+    const auto ring = b.shared<std::uint32_t>(64 * stages);
+    const auto whole = b.split_barriers(stages);
+    b.each([&](int t) {
+      if (t < stages && fault != ring_fault::no_start) b.start_barrier(t, whole, t);
+    });
+    b.sync();
+    const auto fill = [&](int round) {
+      const int stage = round % stages;
+      b.each([&](int t) { ring.store(t, stage * 64 + t, std::uint32_t(round * 64 + t)); });
+      if (fault != ring_fault::no_arrival) b.each([&](int t) { b.arrive(t, whole, stage); });
+    };
+    fill(0);
+    for (int round = 0; round < 9; ++round) {
+      fill(round + 1);
+      const int stage = round % stages, parity = round / stages % 2;
+      if (fault != ring_fault::no_wait) b.wait(whole, stage, fault == ring_fault::wrong_parity ? 1 - parity : parity);
+      b.each([&](int t) {
+        const std::uint32_t found = ring.load(t, stage * 64 + (t + 1) % 64);
+        CHECK(found == std::uint32_t(round * 64 + (t + 1) % 64));
+      });
+    }
+  });
+}
+
+}  // namespace
+
+TEST_CASE("kernels: the emulated ring of split barriers finds what was left out") {
+  run_ring(4, ring_fault::none);  // who fills a stage has waited for all to have left it
+  for (const ring_fault fault :
+       {ring_fault::no_wait, ring_fault::no_arrival, ring_fault::wrong_parity, ring_fault::no_start}) {
+    CAPTURE(int(fault));
+    CHECK_THROWS_AS(run_ring(4, fault), simulated::hazard);
+  }
+  CHECK_THROWS_AS(run_ring(3, ring_fault::too_few_stages), simulated::hazard);
 }

@@ -65,7 +65,7 @@ class block {
     for (const int t : order_) f(t);
   }
   void sync() {
-    ++now_.epoch;
+    now_.sync();
     of_block_.clear();
   }
 
@@ -149,23 +149,54 @@ class block {
           for (int k = 0; k < 16; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
     }
   }
-  template <class T>
-  void copy_ahead(int thread, const watched<T>& to, offset_t i, const void* from) {
-    static_assert(sizeof(T) == 16);
-    if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) throw hazard("what is copied ahead is not aligned");
-    T nothing;
-    std::memset(static_cast<void*>(&nothing), 0xff, sizeof(T));
-    to.store(thread, i, nothing);
-    touched& word = (*to.words())[std::size_t(i)];
-    word.copied = true;
-    copies_.push_back({&word, to.data() + i, from});
+  void sync_warp() { now_.sync_warp(); }
+  void copy_ahead(int thread, const watched<std::uint32_t>& to, offset_t i, const void* from, bool given = true) {
+    const auto alignment = reinterpret_cast<std::uintptr_t>(from) % 16;
+    if ((given && alignment != 0) || i % 4 != 0) throw hazard("what is copied ahead is not aligned");
+    copy c{thread, {}, to.data() + i, given ? from : nullptr};
+    for (offset_t w = 0; w < 4; ++w) {
+      to.store(thread, i + w, ~0u);
+      c.words[w] = &(*to.words())[std::size_t(i + w)];
+      c.words[w]->copied = true;
+    }
+    copies_.push_back(c);
   }
   void copies_done() {
     for (const copy& c : copies_) {
-      c.word->copied = false;
-      std::memcpy(c.to, c.from, 16);
+      for (touched* word : c.words) {
+        word->copied = false;
+        word->write(c.thread, now_);  // now, and not when it was asked for
+      }
+      if (c.from != nullptr)
+        std::memcpy(c.to, c.from, 16);
+      else
+        std::memset(c.to, 0, 16);
     }
     copies_.clear();
+  }
+  /// Barriers of which a thread may be at one while others are at the next (mbarrier).
+  [[nodiscard]] watched<std::uint64_t> split_barriers(offset_t count) {
+    barriers_.assign(std::size_t(count), {});
+    return shared<std::uint64_t>(count);
+  }
+  void start_barrier(int thread, const watched<std::uint64_t>& x, offset_t i) {
+    x.store(thread, i, 0);
+    barriers_[std::size_t(i)].started = true;
+  }
+  void arrive(int thread, const watched<std::uint64_t>& x, offset_t i) {
+    x.load(thread, i);
+    split_barrier& s = barriers_[std::size_t(i)];
+    if (!s.started || ++s.arrived > threads()) throw hazard("too many come to a barrier");
+    if (s.arrived < threads()) return;
+    s.arrived = 0;
+    ++s.phase;
+    s.completed = ++now_.now;
+  }
+  void wait(const watched<std::uint64_t>& x, offset_t i, int parity) {
+    each([&](int t) { x.load(t, i); });
+    const split_barrier& s = barriers_[std::size_t(i)];
+    if (s.phase % 2 == parity) throw hazard("a barrier is waited for that nobody will complete");
+    now_.released = std::max(now_.released, s.completed);
   }
   void wgmma_fence_stores() { ++now_.fences; }
   void wgmma_begin() { warpgroups_.begin(); }
@@ -200,15 +231,21 @@ class block {
     sync();
     if (team_ == nullptr) return;
     team_->meet.arrive_and_wait();
-    if (rank_ == 0) ++team_->now.epoch;
+    if (rank_ == 0) team_->now.sync();
     team_->meet.arrive_and_wait();
   }
 
  private:
   struct copy {
-    touched* word;
+    int thread;
+    touched* words[4];
     void* to;
-    const void* from;
+    const void* from;  ///< nullptr: zeros
+  };
+  struct split_barrier {
+    bool started = false;
+    int arrived = 0, phase = 0;
+    long completed = 0;
   };
   index_t index_;
   std::vector<std::uint64_t> shared_;
@@ -216,6 +253,7 @@ class block {
   times now_;
   warpgroups warpgroups_{&now_};
   std::vector<copy> copies_;
+  std::vector<split_barrier> barriers_;
   watched_words words_;
   std::mt19937 chance_;
   team_state* team_;

@@ -21,44 +21,67 @@ struct hazard : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// What has happened in a block: barriers, and fences before what reads shared memory on its own (wgmma).
+/// What has happened in a block, counted. Its threads are at one place of the source at a time; what the device may do
+/// later or earlier than that follows from what they have waited for.
 struct times {
-  long epoch = 0, fences = 0;
+  long now = 0;
+  long released = 0;       ///< what was before this is done, for all threads
+  long warp_released = 0;  ///< and for those of the same warp
+  long fences = 0;         ///< before what reads shared memory on its own (wgmma)
+
+  void sync() { released = ++now; }
+  void sync_warp() { warp_released = ++now; }
 };
 
-/// Who touched a word since the last barrier; 0 = nobody, -1 = several.
+/// Who touched a word, and when for the last time: 0 = nobody, -1 = several, -2 - w = several of warp w.
+struct touch {
+  int who = 0;
+  long when = 0;
+
+  static int warp(int who) { return who > 0 ? (who - 1) / 32 : -2 - who; }
+  /// Whether others may do so still.
+  [[nodiscard]] bool beside(int thread, const times& t) const {
+    if (who == 0 || who == thread + 1 || when < t.released) return false;
+    return who == -1 || warp(who) != thread / 32 || when >= t.warp_released;
+  }
+  void note(int thread, const times& t) {
+    const bool alone = who == 0 || who == thread + 1 || when < t.released;
+    who = alone ? thread + 1 : who != -1 && warp(who) == thread / 32 ? -2 - thread / 32 : -1;
+    when = t.now;
+  }
+};
+
 struct touched {
-  long epoch = -1;
-  int reader = 0, writer = 0, adder = 0;
+  touch reader, writer, adder;
   bool written = false;
   bool copied = false;  ///< a copy to it is on its way
   long fences = 0;      ///< before it was written
 
-  static bool others(int who, int thread) { return who != 0 && who != thread + 1; }
-  static void note(int& who, int thread) { who = who == 0 || who == thread + 1 ? thread + 1 : -1; }
-  void enter(long now) {
-    if (epoch != now) *this = {now, 0, 0, 0, written, copied, fences};
-  }
-  void read(int thread) {
+  void read(int thread, const times& t) {
     if (copied) throw hazard("a word is read before its copy has arrived");
     if (!written) throw hazard("a word is read before it is written");
-    if (others(writer, thread) || others(adder, thread)) throw hazard("read beside a write: a barrier is missing");
-    note(reader, thread);
+    if (writer.beside(thread, t) || adder.beside(thread, t)) throw hazard("read beside a write: a barrier is missing");
+    reader.note(thread, t);
   }
-  void write(int thread) {
+  void write(int thread, const times& t) {
     if (copied) throw hazard("a word is written while a copy to it is on its way");
-    if (others(writer, thread) || others(reader, thread) || others(adder, thread))
+    if (writer.beside(thread, t) || reader.beside(thread, t) || adder.beside(thread, t))
       throw hazard("written beside another access: a barrier is missing");
-    note(writer, thread);
+    writer.note(thread, t);
     written = true;
+    fences = t.fences;
+  }
+  void add(int thread, const times& t) {
+    if (!written) throw hazard("added to before it is written");
+    if (writer.beside(thread, t) || reader.beside(thread, t)) throw hazard("added to beside another access");
+    adder.note(thread, t);
   }
   /// By wgmma, which reads for all threads.
-  void read_alone(const times& now) {
-    enter(now.epoch);
+  void read_alone(const times& t) {
     if (!written || copied) throw hazard("wgmma reads a word before it is written");
-    if (writer != 0 || adder != 0) throw hazard("wgmma reads beside a write: a barrier is missing");
-    if (fences == now.fences) throw hazard("wgmma reads what no fence has shown to it");
-    reader = -1;
+    if (writer.beside(-1, t) || adder.beside(-1, t)) throw hazard("wgmma reads beside a write: a barrier is missing");
+    if (fences == t.fences) throw hazard("wgmma reads what no fence has shown to it");
+    reader = {-1, t.now};
   }
 };
 
@@ -66,13 +89,13 @@ struct touched {
 class places {
  public:
   void read(const void* place, std::size_t bytes, int who) {
-    for (touched* w : of(place, bytes)) {
+    for (seen* w : of(place, bytes)) {
       if (others(w->writer, who)) throw hazard("memory is read beside a write: nothing puts one before the other");
       note(w->reader, who);
     }
   }
   void write(const void* place, std::size_t bytes, int who) {
-    for (touched* w : of(place, bytes)) {
+    for (seen* w : of(place, bytes)) {
       if (others(w->writer, who) || others(w->reader, who)) throw hazard("memory is written beside another access");
       note(w->writer, who);
     }
@@ -80,15 +103,18 @@ class places {
   void clear() { bytes_.clear(); }
 
  private:
-  std::unordered_map<const std::byte*, touched> bytes_;
+  struct seen {
+    int reader = 0, writer = 0;
+  };
+  std::unordered_map<const std::byte*, seen> bytes_;
 
-  [[nodiscard]] std::vector<touched*> of(const void* place, std::size_t bytes) {
-    std::vector<touched*> all;
+  [[nodiscard]] std::vector<seen*> of(const void* place, std::size_t bytes) {
+    std::vector<seen*> all;
     for (std::size_t i = 0; i < bytes; ++i) all.push_back(&bytes_[static_cast<const std::byte*>(place) + i]);
     return all;
   }
-  static bool others(int seen, int who) { return seen != 0 && seen != who + 1; }
-  static void note(int& seen, int who) { seen = seen == 0 || seen == who + 1 ? who + 1 : -1; }
+  static bool others(int who, int self) { return who != 0 && who != self + 1; }
+  static void note(int& who, int self) { who = who == 0 || who == self + 1 ? self + 1 : -1; }
 };
 
 /// Memory that several threads share, between barriers that are counted.
@@ -106,24 +132,17 @@ class watched {
   [[nodiscard]] const std::shared_ptr<std::vector<touched>>& words() const { return words_; }
   T load(int thread, offset_t i) const {
     const auto guard = hold();
-    touched& w = at(i);
-    w.read(thread);
+    at(i).read(thread, *now_);
     return data_[i];
   }
   void store(int thread, offset_t i, T value) const {
     const auto guard = hold();
-    touched& w = at(i);
-    w.write(thread);
-    w.fences = now_->fences;
+    at(i).write(thread, *now_);
     data_[i] = value;
   }
   void add(int thread, offset_t i, T value) const {
     const auto guard = hold();
-    touched& w = at(i);
-    if (!w.written) throw hazard("added to before it is written");
-    if (touched::others(w.writer, thread) || touched::others(w.reader, thread))
-      throw hazard("added to beside another access");
-    touched::note(w.adder, thread);
+    at(i).add(thread, *now_);
     data_[i] += value;
   }
 
@@ -139,9 +158,7 @@ class watched {
   }
   [[nodiscard]] touched& at(offset_t i) const {
     if (i < 0 || i >= offset_t(words_->size())) throw hazard("index " + std::to_string(i) + " is outside");
-    touched& w = (*words_)[std::size_t(i)];
-    w.enter(now_->epoch);
-    return w;
+    return (*words_)[std::size_t(i)];
   }
 };
 
@@ -153,11 +170,11 @@ class own_array {
   own_array(T* data, offset_t count, watched_words* words, const times* now)
       : data_(data), count_(count), words_(words), now_(now) {}
   T load(int thread, offset_t i) const {
-    each_word(i, [&](touched& w) { w.read(thread); });
+    each_word(i, [&](touched& w) { w.read(thread, *now_); });
     return data_[i];
   }
   void store(int thread, offset_t i, T value) const {
-    each_word(i, [&](touched& w) { w.write(thread); });
+    each_word(i, [&](touched& w) { w.write(thread, *now_); });
     data_[i] = value;
   }
 
@@ -171,9 +188,7 @@ class own_array {
   void each_word(offset_t i, const F& f) const {
     if (i < 0 || i >= count_) throw hazard("index " + std::to_string(i) + " is outside");
     for (std::uintptr_t word = 0; word < sizeof(T) / 4; ++word) {
-      touched& w = (*words_)[reinterpret_cast<std::uintptr_t>(data_ + i) / 4 + word];
-      w.enter(now_->epoch);
-      f(w);
+      f((*words_)[reinterpret_cast<std::uintptr_t>(data_ + i) / 4 + word]);
     }
   }
 };

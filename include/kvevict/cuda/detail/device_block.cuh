@@ -95,15 +95,36 @@ class device_block {
           : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
           : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
   }
-  template <class T>
-  __device__ __forceinline__ static void copy_ahead(int, const memory<T>& to, offset_t i, const void* from) {
-    static_assert(sizeof(T) == 16);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to.address() + static_cast<std::uint32_t>(16 * i)),
-                 "l"(__cvta_generic_to_global(from))
-                 : "memory");
+  __device__ __forceinline__ static void sync_warp() { __syncwarp(); }
+  __device__ __forceinline__ static void copy_ahead(int, const memory<std::uint32_t>& to, offset_t i, const void* from,
+                                                    bool given = true) {
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.address() + static_cast<std::uint32_t>(4 * i)),
+        "l"(__cvta_generic_to_global(from)), "r"(given ? 16 : 0)
+        : "memory");
   }
   __device__ __forceinline__ static void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  [[nodiscard]] __device__ __forceinline__ memory<std::uint64_t> split_barriers(offset_t count) {
+    return shared<std::uint64_t>(count);
+  }
+  __device__ __forceinline__ static void start_barrier(int, const memory<std::uint64_t>& x, offset_t i) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(x.address() + static_cast<std::uint32_t>(8 * i)),
+                 "r"(Threads)
+                 : "memory");
+  }
+  __device__ __forceinline__ static void arrive(int, const memory<std::uint64_t>& x, offset_t i) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(x.address() + static_cast<std::uint32_t>(8 * i))
+                 : "memory");
+  }
+  __device__ __forceinline__ static void wait(const memory<std::uint64_t>& x, offset_t i, int parity) {
+    int done = 0;
+    while (done == 0)
+      asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}"
+                   : "=r"(done)
+                   : "r"(x.address() + static_cast<std::uint32_t>(8 * i)), "r"(parity)
+                   : "memory");
+  }
   __device__ __forceinline__ static void wgmma_fence_stores() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }

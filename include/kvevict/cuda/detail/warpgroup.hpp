@@ -3,15 +3,15 @@
 
 #include <kvevict/cuda/detail/fragments.hpp>
 
-/// Matrices that a warpgroup, four warps, multiplies while its threads do something else: 64 x 16 times 16 x 8 n with
+/// Matrices that a warpgroup, four warps, multiplies while its threads do something else: 64 x 16 times 16 x 32 with
 /// 16-bit elements (wgmma.mma_async in the PTX manual). The rows come from registers, and those of warp w are the rows
 /// 16 w .. 16 w + 15, as mma_rows and mma_sums of detail/fragments.hpp. The columns come from shared memory.
 ///
 ///     wgmma_fence_stores()              what the threads have stored in shared memory is there for wgmma after a
 ///     barrier wgmma_begin()                     what the threads have written to registers is there wgmma<Element>(s,
-///     a, columns, add)    starts s = a * columns, or s += a * columns; s is an array of n sums wgmma_end() those since
-///     `begin` are a group wgmma_wait<Later>(s ...)          all groups but the `Later` newest are done: s may be read,
-///     a and the columns
+///     a, columns, add)    starts s = a * columns, or s += a * columns; s is an array of four sums wgmma_end() those
+///     since `begin` are a group wgmma_wait<Later>(s ...)          all groups but the `Later` newest are done: s may be
+///     read, a and the columns
 ///                                       overwritten; until then nobody touches them
 ///
 /// Columns in shared memory consist of pieces of eight adjacent k of one column, 16 bytes; pieces of eight columns lie

@@ -3,7 +3,7 @@
 
 #include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
-#include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/attention_stream.hpp>
 #include <kvevict/cuda/score/mma_products.hpp>
 #include <kvevict/cuda/score/score.hpp>
 #include <kvevict/cuda/score/wgmma_products.hpp>
@@ -81,46 +81,71 @@ template <class Scorer, class Inputs>
   return m;
 }
 
-/// Products on tensor cores, by those of the architecture that a kernel is compiled for.
-template <class Element, int Dims>
-struct tensor_products {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using here =
-      std::conditional_t<(Dims < 256), wgmma_products<Element, Dims>, mma_products<Element, Dims>>;  // registers
-#else
-  using here = mma_products<Element, Dims>;
-#endif
-};
-/// In fp32, on all.
+/// Kernels that multiply in fp32, on all architectures.
 struct plain_products {
-  using here = fma_products;
+  template <class Block, class Task>
+  __device__ static void sums(Block& b, const Task& task) {
+    attention_sums<fma_products>(b, task);
+  }
+  template <class Block, class Task>
+  __device__ static void columns(Block& b, const Task& task) {
+    attention_columns<fma_products>(b, task);
+  }
+  [[nodiscard]] static constexpr offset_t sums_bytes(bool /*sm_90*/) {
+    return attention_sums_bytes<fma_products>(attention_threads);
+  }
+  [[nodiscard]] static constexpr offset_t columns_bytes(bool /*sm_90*/) {
+    return attention_columns_bytes<fma_products>(attention_threads);
+  }
 };
 
-/// Shared memory that a kernel needs in bytes, bytes_of.operator()<products>() being what it needs with those: that of
-/// the products it may have been compiled with, as far as its attributes tell.
-template <class Bytes>
-[[nodiscard]] cudaError_t shared_for(std::type_identity<plain_products>, const void*, const Bytes& bytes_of,
-                                     offset_t& bytes) {
-  bytes = bytes_of.template operator()<fma_products>();
-  return cudaSuccess;
-}
-template <class Element, int Dims, class Bytes>
-[[nodiscard]] cudaError_t shared_for(std::type_identity<tensor_products<Element, Dims>>, const void* kernel,
-                                     const Bytes& bytes_of, offset_t& bytes) {
-  cudaFuncAttributes attributes{};
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  bytes = bytes_of.template operator()<mma_products<Element, Dims>>();
-  if (attributes.binaryVersion == 90)
-    bytes = greatest(bytes, bytes_of.template operator()<wgmma_products<Element, Dims>>());
-  return error;
-}
+/// Kernels that multiply on tensor cores, those of the architecture that they are compiled for. 256 dims are not left
+/// to warpgroups, for which there are not enough registers.
+template <class Element, int Dims>
+struct tensor_products {
+  using warps = mma_products<Element, Dims>;
+  using warpgroups = wgmma_products<Element, Dims>;
+  using stream = wgmma_products<Element, Dims, 4>;
+  static constexpr bool for_warpgroups = Dims < 256;
+
+  template <class Block, class Task>
+  __device__ static void sums(Block& b, const Task& task) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (for_warpgroups) return attention_sums<warpgroups>(b, task);
+#endif
+    attention_sums<warps>(b, task);
+  }
+  template <class Block, class Task>
+  __device__ static void columns(Block& b, const Task& task) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (for_warpgroups) {
+      if (task.row(b.index() / task.blocks_per_row).columns > stream::columns)
+        return attention_stream<stream>(b, task);
+      else
+        return attention_columns<warpgroups>(b, task);
+    }
+#endif
+    attention_columns<warps>(b, task);
+  }
+  /// Shared memory in bytes, by whether the code is for sm_90: maybe for sm_90a, which only it knows.
+  [[nodiscard]] static constexpr offset_t sums_bytes(bool sm_90) {
+    const offset_t least_of_all = attention_sums_bytes<warps>(attention_threads);
+    return sm_90 && for_warpgroups ? greatest(least_of_all, attention_sums_bytes<warpgroups>(attention_threads))
+                                   : least_of_all;
+  }
+  [[nodiscard]] static constexpr offset_t columns_bytes(bool sm_90) {
+    const offset_t least_of_all = attention_columns_bytes<warps>(attention_threads);
+    return sm_90 && for_warpgroups ? greatest(least_of_all, attention_stream_bytes<stream>(attention_threads))
+                                   : least_of_all;
+  }
+};
 
 template <class Products, class Task>
 struct sums_body {
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    attention_sums<typename Products::here>(b, task);
+    Products::sums(b, task);
   }
 };
 template <class Task>
@@ -136,7 +161,7 @@ struct columns_body {
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {
-    attention_columns<typename Products::here>(b, task);
+    Products::columns(b, task);
   }
 };
 template <class Task>
@@ -165,39 +190,27 @@ struct lay_out_body {
   }
 };
 
-/// Shared memory of the two kernels that multiply.
-struct sums_bytes {
-  template <class Products>
-  [[nodiscard]] constexpr offset_t operator()() const {
-    return attention_sums_bytes<Products>(attention_threads);
-  }
-};
-struct columns_bytes {
-  template <class Products>
-  [[nodiscard]] constexpr offset_t operator()() const {
-    return attention_columns_bytes<Products>(attention_threads);
-  }
-};
-template <class Products, class Bytes, class Body>
-[[nodiscard]] status launch_multiplying(const gpu& on, offset_t blocks, const Bytes& bytes_of, const Body& body) {
-  const void* const kernel = reinterpret_cast<const void*>(&run_kernel<attention_threads, Body>);
-  offset_t bytes = 0;
-  const status s = status_of(shared_for(std::type_identity<Products>{}, kernel, bytes_of, bytes));
-  return s.ok() ? launch<attention_threads>(on, blocks, bytes, body) : s;
+/// Launches a kernel with as much shared memory as bytes_of(sm_90) says for what it was compiled for.
+template <class Body>
+[[nodiscard]] status launch_multiplying(const gpu& on, offset_t blocks, offset_t (*bytes_of)(bool), const Body& body) {
+  cudaFuncAttributes attributes{};
+  const status s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<attention_threads, Body>));
+  return s.ok() ? launch<attention_threads>(on, blocks, bytes_of(attributes.binaryVersion == 90), body) : s;
 }
 
 template <class Products, class Task>
 [[nodiscard]] status launch_attention(const gpu& on, Task task) {
   const offset_t blocks = task.cache.shape().rows() * task.blocks_per_row;
   if constexpr (!Task::known) {
-    const status s = launch_multiplying<Products>(on, blocks, sums_bytes{}, sums_body<Products, Task>{task});
+    const status s = launch_multiplying(on, blocks, &Products::sums_bytes, sums_body<Products, Task>{task});
     if (!s.ok()) return s;
-    if (task.blocks_per_row > 4) {  // few parts are joined by every block that asks for them
+    // A few parts of a few columns are joined by every block that asks for them.
+    if (task.blocks_per_row > 4 || (task.blocks_per_row > 1 && task.parts.columns > 128)) {
       if (const status j = launch<attention_threads>(on, blocks, 0, join_body<Task>{task}); !j.ok()) return j;
       task.parts.joined = true;
     }
   }
-  return launch_multiplying<Products>(on, blocks, columns_bytes{}, columns_body<Products, Task>{task});
+  return launch_multiplying(on, blocks, &Products::columns_bytes, columns_body<Products, Task>{task});
 }
 
 /// With tensor cores where elements, alignment and head_dim allow it.

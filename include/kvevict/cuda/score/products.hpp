@@ -56,19 +56,22 @@ struct product_sums {
 template <int Tiles, bool Ahead, class Products, class Block, class Task, class Use>
 KVEVICT_HOST_DEVICE void each_step(Products& products, Block& b, const Task& task, const attention_row& row,
                                    index_t first, index_t count, const Use& use) {
-  auto sums = product_sums<Block, Tiles>::take(b);
-  constexpr index_t columns = decltype(sums)::columns;
+  constexpr index_t columns = product_sums<Block, Tiles>::columns;
   if constexpr (Ahead) {  // one step is looked at while the next is multiplied
-    auto next = sums;
-    KVEVICT_ROLLED for (index_t step = 0; step < count; step += 2 * columns) {
-      products.start(b, step, sums);
-      products.start(b, step + columns, next);
-      products.template finish<1>(b, sums);
-      use(step, sums);
-      products.template finish<0>(b, next);
-      if (step + columns < count) use(step + columns, next);
+    constexpr int steps = Products::held / columns;
+    product_sums<Block, Tiles> sums[2] = {product_sums<Block, Tiles>::take(b), product_sums<Block, Tiles>::take(b)};
+    products.start(b, 0, sums[0]);
+    KVEVICT_UNROLLED for (int i = 0; i < steps; ++i) {
+      if (i + 1 < steps) {
+        products.start(b, (i + 1) * columns, sums[(i + 1) % 2]);
+        products.template finish<1>(b, sums[i % 2]);
+      } else {
+        products.template finish<0>(b, sums[i % 2]);
+      }
+      if (i * columns < count) use(i * columns, sums[i % 2]);
     }
   } else {
+    auto sums = product_sums<Block, Tiles>::take(b);
     KVEVICT_ROLLED for (index_t step = 0; step < count; step += columns) {
       products.multiply(b, task, row, first, step, sums);
       use(step, sums);
