@@ -2,6 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/attention_stream.hpp>
+#include <kvevict/cuda/score/mma_products.hpp>
+#include <kvevict/cuda/score/wgmma_products.hpp>
 #include <kvevict/kvevict.hpp>
 #include <random>
 
@@ -127,8 +130,15 @@ std::vector<float> simulated_columns(Task task, index_t most, index_t window, co
       task.parts.joined = true;
     }
   }
-  simulated::run_grid(blocks, o.threads, detail::attention_columns_bytes<Products>, o.seed + 1,
-                      [&](simulated::block& b) { detail::attention_columns<Products>(b, task); });
+  if constexpr (requires {
+                  requires Products::stages >
+                  1;
+                })
+    simulated::run_grid(blocks, o.threads, detail::attention_stream_bytes<Products>(o.threads), o.seed + 1,
+                        [&](simulated::block& b) { detail::attention_stream<Products>(b, task); });
+  else
+    simulated::run_grid(blocks, o.threads, detail::attention_columns_bytes<Products>(o.threads), o.seed + 1,
+                        [&](simulated::block& b) { detail::attention_columns<Products>(b, task); });
   return out;
 }
 
@@ -196,13 +206,13 @@ struct any_layout {
 
 /// Every way to be asked, drawn by chance.
 template <class Products, class E>
-void check_drawn(index_t dims, std::uint32_t seed) {
+void check_drawn(index_t dims, std::uint32_t seed, std::initializer_list<index_t> threads = {32, 64, 128}) {
   std::mt19937 chance(seed);
   const auto pick = [&](std::initializer_list<index_t> from) { return from.begin()[chance() % from.size()]; };
   const auto length = [&] { return index_t(1 + chance() % 180); };
   const content<E> c({.layers = pick({1, 2}), .seqs = 2, .kv_heads = pick({1, 2})}, {length(), length()}, dims, 4,
                      pick({1, 4, 3}), seed);
-  const run_options o{pick({32, 64, 128}), pick({1, 2, 5}), chance() % 3 == 0, seed};
+  const run_options o{pick(threads), pick({1, 2, 5}), chance() % 3 == 0, seed};
   beside extra;
   if (chance() % 2 == 0) invent_positions(c, extra, seed);
   const index_t window = pick({1, 8, 32, 13, score::all_rows});
@@ -262,4 +272,24 @@ TEST_CASE("kernels: attention on tensor cores") {
     check_drawn<detail::mma_products<half, 80>, half>(80, 500 + seed);
     check_drawn<detail::mma_products<bfloat16, 128>, bfloat16>(128, 600 + seed);
   }
+  check_drawn<detail::mma_products<half, 256>, half>(256, 700);  // dims that are held, and dims that are read again
+  check_drawn<detail::mma_products<bfloat16, 256>, bfloat16>(256, 701);
+}
+
+TEST_CASE("kernels: attention on tensor cores that warpgroups feed") {
+  for (std::uint32_t seed = 0; seed < 4; ++seed) {
+    check_drawn<detail::wgmma_products<bfloat16, 128>, bfloat16>(128, 800 + seed, {128, 256});
+    check_drawn<detail::wgmma_products<half, 80>, half>(80, 900 + seed, {128, 256});
+  }
+  check_drawn<detail::wgmma_products<half, 64>, half>(64, 1000, {128, 256});
+  check_drawn<detail::wgmma_products<bfloat16, 192>, bfloat16>(192, 1001, {128, 256});
+}
+
+TEST_CASE("kernels: attention of query rows that stream past the keys") {
+  for (std::uint32_t seed = 0; seed < 4; ++seed) {
+    check_drawn<detail::wgmma_products<bfloat16, 16, 4>, bfloat16>(16, 1100 + seed, {128, 256});
+    check_drawn<detail::wgmma_products<half, 64, 4>, half>(64, 1200 + seed, {128});
+  }
+  check_drawn<detail::wgmma_products<bfloat16, 128, 4>, bfloat16>(128, 1300, {128, 256});
+  check_drawn<detail::wgmma_products<bfloat16, 192, 4>, bfloat16>(192, 1301, {128});
 }

@@ -322,7 +322,7 @@ void simulated_columns(on_the_device<Policy, Feed>& d, const Inputs& in, const S
     using products = detail::fma_products;
     simulated::run_grid(rows, 64, detail::attention_sums_bytes<products>(64), 1,
                         [&](auto& b) { detail::attention_sums<products>(b, task); });
-    simulated::run_grid(rows, 64, detail::attention_columns_bytes<products>, 2,
+    simulated::run_grid(rows, 64, detail::attention_columns_bytes<products>(64), 2,
                         [&](auto& b) { detail::attention_columns<products>(b, task); });
   }
 }

@@ -165,11 +165,11 @@ TEST_CASE("kernels: rows whose budget is impossible are kept whole, and what has
     const adakv policy{snapkv<>{.budget = slots(20), .recent = 0}};
     kept_slots expected(in), got(in);
     REQUIRE(cpu_select(policy, in, expected));
-    const auto room = std::size_t(expected.offsets[5]);
-    got.slots.resize(room);
-    simulated_select(policy, in, got, 32 << seed % 4, 1 + int(seed / 3 % 3), seed);
+    const offset_t room = expected.offsets[5];
+    simulated_select(policy, in, got, 32 << seed % 4, 1 + int(seed / 3 % 3), seed, room);
     REQUIRE(got.offsets == expected.offsets);
-    REQUIRE(std::equal(got.slots.begin(), got.slots.end(), expected.slots.begin()));
+    REQUIRE(std::equal(got.slots.begin(), got.slots.begin() + room, expected.slots.begin()));
+    REQUIRE(std::all_of(got.slots.begin() + room, got.slots.end(), [](index_t slot) { return slot == -1; }));
   }
 }
 

@@ -14,153 +14,14 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
+
+#include "simulated_memory.hpp"
+#include "simulated_warpgroup.hpp"
 
 /// Kernels on the host (kvevict/cuda/detail/block.hpp): the same source, with every order that the device may choose
 /// drawn by chance, and with memory that notices what a lucky order would hide.
 namespace simulated {
-
-using kvevict::index_t;
-using kvevict::offset_t;
-
-/// A kernel did what gives different results on different days.
-struct hazard : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-/// Who touched a word since the last barrier; 0 = nobody, -1 = several.
-struct touched {
-  long epoch = -1;
-  int reader = 0, writer = 0, adder = 0;
-  bool written = false;
-
-  static bool others(int who, int thread) { return who != 0 && who != thread + 1; }
-  static void note(int& who, int thread) { who = who == 0 || who == thread + 1 ? thread + 1 : -1; }
-  void enter(long now) {
-    if (epoch != now) *this = {now, 0, 0, 0, written};
-  }
-  void read(int thread) {
-    if (!written) throw hazard("a word is read before it is written");
-    if (others(writer, thread) || others(adder, thread)) throw hazard("read beside a write: a barrier is missing");
-    note(reader, thread);
-  }
-  void write(int thread) {
-    if (others(writer, thread) || others(reader, thread) || others(adder, thread))
-      throw hazard("written beside another access: a barrier is missing");
-    note(writer, thread);
-    written = true;
-  }
-};
-
-/// Who read and wrote the bytes of the device's memory, be it threads until a barrier or blocks until the end.
-class places {
- public:
-  void read(const void* place, std::size_t bytes, int who) {
-    for (touched* w : of(place, bytes)) {
-      if (others(w->writer, who)) throw hazard("memory is read beside a write: nothing puts one before the other");
-      note(w->reader, who);
-    }
-  }
-  void write(const void* place, std::size_t bytes, int who) {
-    for (touched* w : of(place, bytes)) {
-      if (others(w->writer, who) || others(w->reader, who)) throw hazard("memory is written beside another access");
-      note(w->writer, who);
-    }
-  }
-  void clear() { bytes_.clear(); }
-
- private:
-  std::unordered_map<const std::byte*, touched> bytes_;
-
-  [[nodiscard]] std::vector<touched*> of(const void* place, std::size_t bytes) {
-    std::vector<touched*> all;
-    for (std::size_t i = 0; i < bytes; ++i) all.push_back(&bytes_[static_cast<const std::byte*>(place) + i]);
-    return all;
-  }
-  static bool others(int seen, int who) { return seen != 0 && seen != who + 1; }
-  static void note(int& seen, int who) { seen = seen == 0 || seen == who + 1 ? who + 1 : -1; }
-};
-
-/// Memory that several threads share, between barriers that are counted.
-template <class T>
-class watched {
- public:
-  watched(T* data, offset_t count, const long* epoch, std::mutex* lock = nullptr, bool written = false)
-      : data_(data), words_(std::make_shared<std::vector<touched>>(std::size_t(count))), epoch_(epoch), lock_(lock) {
-    for (touched& w : *words_) w.written = written;
-  }
-  T load(int thread, offset_t i) const {
-    const auto guard = hold();
-    touched& w = at(i);
-    w.read(thread);
-    return data_[i];
-  }
-  void store(int thread, offset_t i, T value) const {
-    const auto guard = hold();
-    touched& w = at(i);
-    w.write(thread);
-    data_[i] = value;
-  }
-  void add(int thread, offset_t i, T value) const {
-    const auto guard = hold();
-    touched& w = at(i);
-    if (!w.written) throw hazard("added to before it is written");
-    if (touched::others(w.writer, thread) || touched::others(w.reader, thread))
-      throw hazard("added to beside another access");
-    touched::note(w.adder, thread);
-    data_[i] += value;
-  }
-
- private:
-  T* data_;
-  std::shared_ptr<std::vector<touched>> words_;
-  const long* epoch_;
-  std::mutex* lock_;
-
-  [[nodiscard]] std::unique_lock<std::mutex> hold() const {
-    return lock_ == nullptr ? std::unique_lock<std::mutex>{} : std::unique_lock{*lock_};
-  }
-  [[nodiscard]] touched& at(offset_t i) const {
-    if (i < 0 || i >= offset_t(words_->size())) throw hazard("index " + std::to_string(i) + " is outside");
-    touched& w = (*words_)[std::size_t(i)];
-    w.enter(*epoch_);
-    return w;
-  }
-};
-
-/// Memory of the device that one block has to itself, watched by address: pieces of it are used again as other arrays.
-using watched_words = std::unordered_map<std::uintptr_t, touched>;
-template <class T>
-class own_array {
- public:
-  own_array(T* data, offset_t count, watched_words* words, const long* epoch)
-      : data_(data), count_(count), words_(words), epoch_(epoch) {}
-  T load(int thread, offset_t i) const {
-    each_word(i, [&](touched& w) { w.read(thread); });
-    return data_[i];
-  }
-  void store(int thread, offset_t i, T value) const {
-    each_word(i, [&](touched& w) { w.write(thread); });
-    data_[i] = value;
-  }
-
- private:
-  T* data_;
-  offset_t count_;
-  watched_words* words_;
-  const long* epoch_;
-
-  template <class F>
-  void each_word(offset_t i, const F& f) const {
-    if (i < 0 || i >= count_) throw hazard("index " + std::to_string(i) + " is outside");
-    for (std::uintptr_t word = 0; word < sizeof(T) / 4; ++word) {
-      touched& w = (*words_)[reinterpret_cast<std::uintptr_t>(data_ + i) / 4 + word];
-      w.enter(*epoch_);
-      f(w);
-    }
-  }
-};
 
 /// Memory that the blocks of a team share: how many elements, and whether a kernel before wrote them.
 struct team_piece {
@@ -174,7 +35,7 @@ struct team_state {
   explicit team_state(int blocks) : meet(blocks) {}
   std::barrier<> meet;
   std::mutex lock;
-  long epoch = 0;
+  times now;
   std::map<const void*, std::shared_ptr<void>> memory;
   std::map<const void*, team_piece> pieces;  ///< said by the test
 };
@@ -211,7 +72,7 @@ class block {
     for (const int t : order_) f(t);
   }
   void sync() {
-    ++epoch_;
+    now_.sync();
     of_block_.clear();
   }
 
@@ -224,8 +85,10 @@ class block {
     const offset_t bytes = (offset_t(sizeof(T)) * count + 15) / 16 * 16;
     if (used_ + bytes > offset_t(shared_.size()) * 8) throw hazard("more shared memory than was asked for");
     T* const data = reinterpret_cast<T*>(reinterpret_cast<std::byte*>(shared_.data()) + used_);
+    const watched<T> array(data, count, &now_, nullptr, std::uint32_t(warpgroups::first_address + used_));
+    warpgroups_.shared(array, bytes);
     used_ += bytes;
-    return {data, count, &epoch_};
+    return array;
   }
   void reuse_shared() {
     sync();
@@ -237,8 +100,11 @@ class block {
     const std::lock_guard guard(team_->lock);
     auto& memory = team_->memory[data];
     const team_piece& piece = team_->pieces.at(data);
-    if (memory == nullptr)
-      memory = std::make_shared<watched<T>>(data, piece.count, &team_->epoch, &team_->lock, piece.written);
+    if (memory == nullptr) {
+      auto words = std::make_shared<watched<T>>(data, piece.count, &team_->now, &team_->lock);
+      if (piece.written) words->mark_written();
+      memory = words;
+    }
     return *static_cast<watched<T>*>(memory.get());
   }
   template <class T>
@@ -278,7 +144,7 @@ class block {
   }
   template <class T>
   [[nodiscard]] own_array<T> global(T* data, offset_t count) {
-    return {data, count, &words_, &epoch_};
+    return {data, count, &words_, &now_};
   }
   /// The matrices are put together from what the lanes hold, multiplied, and taken apart again.
   template <class Element, class Sums, class Rows, class Columns>
@@ -299,6 +165,74 @@ class block {
           for (int k = 0; k < 16; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
     }
   }
+  void sync_warp() { now_.sync_warp(); }
+  void copy_ahead(int thread, const watched<std::uint32_t>& to, offset_t i, const void* from, bool given = true) {
+    const auto alignment = reinterpret_cast<std::uintptr_t>(from) % 16;
+    if ((given && alignment != 0) || i % 4 != 0) throw hazard("what is copied ahead is not aligned");
+    copy c{thread, {}, to.data() + i, given ? from : nullptr};
+    for (offset_t w = 0; w < 4; ++w) {
+      to.store(thread, i + w, ~0u);
+      c.words[w] = &(*to.words())[std::size_t(i + w)];
+      c.words[w]->copied = true;
+    }
+    copies_.push_back(c);
+  }
+  void copies_done() {
+    for (const copy& c : copies_) {
+      for (touched* word : c.words) {
+        word->copied = false;
+        word->write(c.thread, now_);  // now, and not when it was asked for
+      }
+      if (c.from != nullptr)
+        std::memcpy(c.to, c.from, 16);
+      else
+        std::memset(c.to, 0, 16);
+    }
+    copies_.clear();
+  }
+  /// Barriers of which a thread may be at one while others are at the next (mbarrier).
+  [[nodiscard]] watched<std::uint64_t> split_barriers(offset_t count) {
+    barriers_.assign(std::size_t(count), {});
+    return shared<std::uint64_t>(count);
+  }
+  void start_barrier(int thread, const watched<std::uint64_t>& x, offset_t i) {
+    x.store(thread, i, 0);
+    barriers_[std::size_t(i)].started = true;
+  }
+  void arrive(int thread, const watched<std::uint64_t>& x, offset_t i) {
+    x.load(thread, i);
+    split_barrier& s = barriers_[std::size_t(i)];
+    if (!s.started || ++s.arrived > threads()) throw hazard("too many come to a barrier");
+    if (s.arrived < threads()) return;
+    s.arrived = 0;
+    ++s.phase;
+    s.completed = ++now_.now;
+  }
+  void wait(const watched<std::uint64_t>& x, offset_t i, int parity) {
+    each([&](int t) { x.load(t, i); });
+    const split_barrier& s = barriers_[std::size_t(i)];
+    if (s.phase % 2 == parity) throw hazard("a barrier is waited for that nobody will complete");
+    now_.released = std::max(now_.released, s.completed);
+  }
+  void wgmma_fence_stores() { ++now_.fences; }
+  void wgmma_begin() { warpgroups_.begin(); }
+  template <class Element, std::size_t Tiles>
+  void wgmma(local<kvevict::detail::mma_sums> (&sums)[Tiles], const local<kvevict::detail::mma_rows>& rows,
+             std::uint64_t columns, bool add) {
+    std::vector<std::vector<kvevict::detail::mma_sums>*> tiles;
+    for (auto& tile : sums) tiles.push_back(&tile.values);
+    warpgroups_.start<Element>(tiles, rows.values, columns, add);
+  }
+  void wgmma_end() { warpgroups_.end(); }
+  template <int Later, class... Sums>
+  void wgmma_wait(Sums&...) {
+    warpgroups_.wait(Later);
+  }
+  /// The kernel has ended.
+  void ended() const {
+    if (!copies_.empty()) throw hazard("a copy was on its way when the block ended");
+    warpgroups_.ended();
+  }
   template <class T>
   [[nodiscard]] T uniform(const local<T>& x) const {
     for (int t = 0; t < threads(); ++t)
@@ -313,15 +247,29 @@ class block {
     sync();
     if (team_ == nullptr) return;
     team_->meet.arrive_and_wait();
-    if (rank_ == 0) ++team_->epoch;
+    if (rank_ == 0) team_->now.sync();
     team_->meet.arrive_and_wait();
   }
 
  private:
+  struct copy {
+    int thread;
+    touched* words[4];
+    void* to;
+    const void* from;  ///< nullptr: zeros
+  };
+  struct split_barrier {
+    bool started = false;
+    int arrived = 0, phase = 0;
+    long completed = 0;
+  };
   index_t index_;
   std::vector<std::uint64_t> shared_;
   offset_t used_ = 0;
-  long epoch_ = 0;
+  times now_;
+  warpgroups warpgroups_{&now_};
+  std::vector<copy> copies_;
+  std::vector<split_barrier> barriers_;
   watched_words words_;
   std::mt19937 chance_;
   team_state* team_;
@@ -341,6 +289,7 @@ void run_grid(index_t blocks, int threads, offset_t shared_bytes, std::uint32_t 
   for (const index_t i : order) {
     block b(i, threads, shared_bytes, std::uint32_t(chance()), nullptr, 0, 1, &of_grid);
     f(b);
+    b.ended();
   }
 }
 
@@ -359,6 +308,7 @@ void run_teams(index_t teams, int size, int threads, offset_t shared_bytes, std:
         try {
           block b(team * size + rank, threads, shared_bytes, own, &state, rank, size);
           f(b);
+          b.ended();
         } catch (...) {
           failed[std::size_t(rank)] = std::current_exception();
           state.meet.arrive_and_drop();

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <kvevict/cuda/detail/block.hpp>
 #include <kvevict/cuda/detail/fragments.hpp>
+#include <kvevict/cuda/detail/warpgroup.cuh>
 #include <type_traits>
 
 namespace kvevict::detail {
@@ -26,6 +27,10 @@ class device_block {
     __device__ __forceinline__ T load(int, offset_t i) const { return data[i]; }
     __device__ __forceinline__ void store(int, offset_t i, T value) const { data[i] = value; }
     __device__ __forceinline__ void add(int, offset_t i, T value) const { atomicAdd(data + i, value); }
+    /// Where it lies in shared memory.
+    [[nodiscard]] __device__ __forceinline__ std::uint32_t address() const {
+      return static_cast<std::uint32_t>(__cvta_generic_to_shared(data));
+    }
   };
 
   __device__ __forceinline__ explicit device_block(std::byte* shared_memory)
@@ -95,6 +100,52 @@ class device_block {
           : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
           : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
   }
+  __device__ __forceinline__ static void sync_warp() { __syncwarp(); }
+  __device__ __forceinline__ static void copy_ahead(int, const memory<std::uint32_t>& to, offset_t i, const void* from,
+                                                    bool given = true) {
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.address() + static_cast<std::uint32_t>(4 * i)),
+        "l"(__cvta_generic_to_global(from)), "r"(given ? 16 : 0)
+        : "memory");
+  }
+  __device__ __forceinline__ static void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  [[nodiscard]] __device__ __forceinline__ memory<std::uint64_t> split_barriers(offset_t count) {
+    return shared<std::uint64_t>(count);
+  }
+  __device__ __forceinline__ static void start_barrier(int, const memory<std::uint64_t>& x, offset_t i) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(x.address() + static_cast<std::uint32_t>(8 * i)),
+                 "r"(Threads)
+                 : "memory");
+  }
+  __device__ __forceinline__ static void arrive(int, const memory<std::uint64_t>& x, offset_t i) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(x.address() + static_cast<std::uint32_t>(8 * i))
+                 : "memory");
+  }
+  __device__ __forceinline__ static void wait(const memory<std::uint64_t>& x, offset_t i, int parity) {
+    int done = 0;
+    while (done == 0)
+      asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}"
+                   : "=r"(done)
+                   : "r"(x.address() + static_cast<std::uint32_t>(8 * i)), "r"(parity)
+                   : "memory");
+  }
+  __device__ __forceinline__ static void wgmma_fence_stores() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+  __device__ __forceinline__ static void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+  template <class Element, std::size_t Tiles>
+  __device__ __forceinline__ static void wgmma(local<mma_sums> (&sums)[Tiles], const local<mma_rows>& a,
+                                               std::uint64_t columns, bool add) {
+    start_wgmma<Element>(sums, a.value, columns, add);
+  }
+  __device__ __forceinline__ static void wgmma_end() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+  template <int Later, class... Sums>
+  __device__ __forceinline__ static void wgmma_wait(Sums&... sums) {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Later) : "memory");
+    (written(sums), ...);
+  }
+#endif
   /// A value that is the same in all threads.
   template <class T>
   [[nodiscard]] __device__ __forceinline__ static T uniform(const local<T>& x) {

@@ -43,9 +43,18 @@ template <int Threads, class Body>
   return s;
 }
 
+/// Lets the kernel have that much shared memory per block: beyond what every device has, it must be asked for.
+template <int Threads, class Body>
+[[nodiscard]] status allow_shared(offset_t bytes) {
+  if (bytes <= 48 * 1024) return {};
+  return status_of(cudaFuncSetAttribute(&run_kernel<Threads, Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(bytes)));
+}
+
 /// Puts `body` into the stream, `blocks` blocks, or as many teams of `team` blocks (`team_size_of`).
 template <int Threads, class Body>
 [[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body, int team = 1) {
+  if (const status s = allow_shared<Threads, Body>(shared_bytes); !s.ok()) return s;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks * team));
   config.blockDim = dim3(Threads);

@@ -16,18 +16,33 @@
 /// the same bits for the same blocks_per_row and threads.
 namespace kvevict::detail {
 
-/// The terms of the columns of a chunk. All threads come before and after.
-template <class Block, class Task, class Shared>
+/// The log-sum-exp of a column: given, or what `attention_sums` found.
+template <class Task>
+[[nodiscard]] KVEVICT_HOST_DEVICE float log_sum_of(const Task& task, const attention_row& row, index_t column) {
+  if constexpr (Task::known) {
+    return task.given_log_sum(row, column);
+  } else {
+    float log_sum = 0;
+    task.with_query(row, column, [&](const row_id&, index_t) {
+      log_sum = task.parts.joined ? task.parts.peak[task.parts.at(row.id.index, 0, column)]
+                                  : join_parts(task.parts, row.id.index, column, task.parts.parts).log_sum();
+    });
+    return log_sum;
+  }
+}
+
+/// The terms of `count` columns from `first`, an even number. All threads come before and after.
+template <class Block, class Task>
 KVEVICT_HOST_DEVICE void hold_terms(Block& b, const Task& task, const attention_row& row, index_t first, index_t count,
-                                    bool with_sums, const Shared& terms) {
+                                    bool with_sums, const held_terms<Block>& terms) {
   b.each([&](int t) {
-    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
-      column_terms c = task.terms(row, first + i);
-      if constexpr (!Task::known)
-        if (with_sums && c.visible > 0)
-          c.log_sum = task.parts.joined ? task.parts.peak[task.parts.at(row.id.index, 0, first + i)]
-                                        : join_parts(task.parts, row.id.index, first + i, task.parts.parts).log_sum();
-      terms.store(t, i, c);
+    KVEVICT_ROLLED for (index_t i = 2 * t; i < count; i += 2 * b.threads()) {
+      column_terms c[2];
+      KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
+        const index_t column = first + i + k;
+        c[k] = task.terms(row, column, with_sums ? log_sum_of(task, row, column) : 0.0F);
+      }
+      terms.store(t, i, c[0], c[1]);
     }
   });
 }
@@ -35,71 +50,67 @@ KVEVICT_HOST_DEVICE void hold_terms(Block& b, const Task& task, const attention_
 /// Shared memory of `attention_sums` in bytes, by the threads of a block.
 template <class Products>
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t attention_sums_bytes(int threads) {
-  return Products::shared_bytes + Products::columns * static_cast<offset_t>(sizeof(column_terms) + 2 * sizeof(float)) +
-         4 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads) * tiles_for_sums * tile_columns;
+  const auto sums_of_warps = 2 * static_cast<offset_t>(sizeof(float)) * (threads / warp_threads);
+  return Products::shared_bytes(threads) + held_terms_bytes(Products::columns) + Products::columns * sums_of_warps;
 }
 
-/// The kernel: the maxima and sums of every query row over the tiles of the block.
+/// The kernel: the maxima and sums of every query row over the tiles of the block. Every warp has its own, which only
+/// one of its threads touches, until all tiles have been seen.
 template <class Products, class Block, class Task>
 KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block, tiles_for_sums>::take(b);
-  constexpr int step_columns = decltype(sums)::columns;
   const int warps = b.threads() / warp_threads;
-  const auto terms = b.template shared<column_terms>(Products::columns);
-  const auto peaks = b.template shared<float>(Products::columns), masses = b.template shared<float>(Products::columns);
-  // Of the warps, twice: while one step's are read the next step's are written.
-  const offset_t of_step = static_cast<offset_t>(warps) * step_columns;
-  const auto warp_peaks = b.template shared<float>(2 * of_step), warp_masses = b.template shared<float>(2 * of_step);
+  const auto terms = held_terms<Block>::take(b, Products::columns);
+  const auto peaks = b.template shared<float>(warps * Products::columns);
+  const auto masses = b.template shared<float>(warps * Products::columns);
   auto softmax = step_softmax<Block>::take(b);
-  int turn = 0;
 
   KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
     b.sync();
     const index_t count = least(Products::columns, row.columns - first);
     const index_t tiles = (task.visible_to(row, first, first + count) + b.threads() - 1) / b.threads();
+    if (part < tiles) products.expect_keys(b, task, row, part * b.threads());
     hold_terms(b, task, row, first, Products::columns, false, terms);
     products.hold_queries(b, task, row, first);
     b.each([&](int t) {
-      KVEVICT_ROLLED for (index_t i = t % step_columns; i < count && t < step_columns; i += step_columns) {
+      KVEVICT_ROLLED for (index_t i = t; i < warps * Products::columns; i += b.threads()) {
         peaks.store(t, i, joined_sum{}.peak);
         masses.store(t, i, 0);
       }
     });
     b.sync();
     KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
-      const index_t slot = tile * b.threads();
-      products.hold_keys(b, task, row, slot);
-      KVEVICT_ROLLED for (index_t step = 0; step < count; step += step_columns) {
-        products.multiply(b, task, row, first, step, sums);
-        softmax.sum(b, sums, terms, step, slot);
-        b.each([&](int t) {
-          if (t / 4 % 2 != 0) return;
-          const offset_t at = turn * of_step + t / warp_threads * step_columns + softmax.column(t);
-          warp_peaks.store(t, at, softmax.peak[0][t]);
-          warp_masses.store(t, at, softmax.mass[0][t]);
-        });
-        b.sync();
-        b.each([&](int t) {  // always the same thread for a column
-          if (t >= step_columns || step + t >= count) return;
-          joined_sum sum{peaks.load(t, step + t), masses.load(t, step + t)};
-          KVEVICT_ROLLED for (int w = 0; w < warps; ++w) {
-            const offset_t at = turn * of_step + w * step_columns + t;
-            sum.add(warp_peaks.load(t, at), warp_masses.load(t, at));
-          }
-          peaks.store(t, step + t, sum.peak);
-          masses.store(t, step + t, sum.mass);
-        });
-        turn = 1 - turn;
-      }
+      const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
+      products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
+      const auto use = [&](index_t step, const auto& sums) {
+        KVEVICT_UNROLLED for (int n = 0; n < Products::tiles_for_sums; n += softmax.tiles) {
+          const index_t from = step + n * tile_columns;
+          softmax.sum(b, sums, n, terms.terms, from, slot);
+          b.each([&](int t) {
+            if (t / 4 % 2 != 0) return;
+            const offset_t at = t / warp_threads * Products::columns + from + softmax.column(t);
+            joined_sum sum{peaks.load(t, at), masses.load(t, at)};
+            sum.add(softmax.peak[0][t], softmax.mass[0][t]);
+            peaks.store(t, at, sum.peak);
+            masses.store(t, at, sum.mass);
+          });
+        }
+      };
+      each_step<Products::tiles_for_sums, Products::sums_ahead>(products, b, task, row, first, count, use);
     }
+    b.sync();
     b.each([&](int t) {
-      KVEVICT_ROLLED for (index_t i = t % step_columns; i < count && t < step_columns; i += step_columns) {
+      KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
+        joined_sum sum;
+        KVEVICT_ROLLED for (int w = 0; w < warps; ++w) {
+          const offset_t of_warp = w * Products::columns + i;
+          sum.add(peaks.load(t, of_warp), masses.load(t, of_warp));
+        }
         const offset_t at = task.parts.at(row_index, part, first + i);
-        task.parts.peak[at] = peaks.load(t, i);
-        task.parts.mass[at] = masses.load(t, i);
+        task.parts.peak[at] = sum.peak;
+        task.parts.mass[at] = sum.mass;
       }
     });
   }
@@ -119,10 +130,57 @@ KVEVICT_HOST_DEVICE void attention_join(Block& b, const Task& task) {
   });
 }
 
-/// Shared memory of `attention_columns` in bytes.
+/// A chunk of columns, and where the first of them is: `left` columns of the query_head `head` from there on.
+struct column_chunk {
+  index_t first, count, head, left;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE static column_chunk of(const attention_row& row, index_t first, index_t columns) {
+    const index_t head = first / row.per_head;
+    return {first, least(columns, row.columns - first), head, (head + 1) * row.per_head - first};
+  }
+  /// Whether all of them are query rows that see all slots before `end`.
+  template <class Task>
+  [[nodiscard]] KVEVICT_HOST_DEVICE bool see_all(const Task& task, const attention_row& row, index_t end) const {
+    const bool of_one_head = count <= left;
+    const index_t oldest = of_one_head ? row.per_head - left : 0;
+    if (row.rows < (of_one_head ? oldest + count : row.per_head)) return false;
+    return task.positions_of_row(row.id)(least(end, row.length) - 1) <= task.position(row, oldest);
+  }
+};
+
+/// Adds to the slots of a tile what they receive from a chunk, which is held and whose terms start at `at`; and writes
+/// the sums of the heads that end in it.
+template <class Held, class Products, class Block, class Task>
+KVEVICT_HOST_DEVICE void add_columns(Products& products, Block& b, const Task& task, const attention_row& row,
+                                     const held_terms<Block>& terms, index_t at, column_chunk c, index_t slot,
+                                     column_sums<Block, Task>& result) {
+  const bool all_seen = result.simple && c.see_all(task, row, slot + b.threads());
+  const float scale = task.plain_scale();
+  const auto use = [&](index_t step, const auto& sums) {
+    KVEVICT_UNROLLED for (int n = 0; n < Held::tiles_for_columns; ++n) {
+      if (step + n * tile_columns >= c.count) continue;
+      b.each([&](int t) {
+        if (all_seen)
+          result.add_seen(t, sums, terms.log_sums, scale, n, at + step);
+        else
+          result.add(t, sums, terms.terms, n, at + step, slot);
+      });
+      c.left -= tile_columns;
+      if (c.left == 0) {
+        result.write(b, task, row, c.head, slot);
+        ++c.head;
+        c.left = row.per_head;
+      }
+    }
+  };
+  each_step<Held::tiles_for_columns, Held::columns_ahead>(products, b, task, row, c.first, c.count, use);
+}
+
+/// Shared memory of `attention_columns` in bytes, by the threads of a block.
 template <class Products>
-inline constexpr offset_t attention_columns_bytes = Products::shared_bytes +
-                                                    Products::columns* static_cast<offset_t>(sizeof(column_terms));
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t attention_columns_bytes(int threads) {
+  return Products::shared_bytes(threads) + held_terms_bytes(Products::columns);
+}
 
 /// The kernel: out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], for the tiles of
 /// the block.
@@ -131,23 +189,20 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
   const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
   const attention_row row = task.row(row_index);
   auto products = Products::template on<Block>::take(b);
-  auto sums = product_sums<Block, tiles_for_columns>::take(b);
-  const auto terms = b.template shared<column_terms>(Products::columns);
+  const auto terms = held_terms<Block>::take(b, Products::columns);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
   index_t held = -1;  // the chunk of columns whose queries are held
 
   const index_t tiles = (row.length + b.threads() - 1) / b.threads();
+  if (part < tiles) products.expect_keys(b, task, row, part * b.threads());
   KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
-    const index_t slot = tile * b.threads();
-    products.hold_keys(b, task, row, slot);
+    const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
+    products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
     b.each([&](int t) { result.clear(t); });
-    index_t head = 0, left = row.per_head;  // columns until the head ends
     KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
-      const index_t count = least(Products::columns, row.columns - first);
-      if (count < left && !result.weighs_all(task) && task.visible_to(row, first, first + count) <= slot) {
-        left -= count;  // none of these query rows sees the tile
-        continue;
-      }
+      const column_chunk c = column_chunk::of(row, first, Products::columns);
+      if (c.count < c.left && !result.weighs_all(task) && task.visible_to(row, first, first + c.count) <= slot)
+        continue;  // none of these query rows sees the tile
       if (held != first) {
         b.sync();
         hold_terms(b, task, row, first, Products::columns, true, terms);
@@ -155,18 +210,7 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
         b.sync();
         held = first;
       }
-      KVEVICT_ROLLED for (index_t step = 0; step < count; step += decltype(sums)::columns) {
-        products.multiply(b, task, row, first, step, sums);
-        KVEVICT_UNROLLED for (int n = 0; n < tiles_for_columns; ++n) {
-          b.each([&](int t) { result.add(t, sums, terms, n, step, slot); });
-          left -= tile_columns;
-          if (left == 0 && head < task.group_size) {  // a step may have more tiles than there are
-            result.write(b, task, row, head, slot);
-            ++head;
-            left = row.per_head;
-          }
-        }
-      }
+      add_columns<Products>(products, b, task, row, terms, 0, c, slot, result);
     }
   }
 }

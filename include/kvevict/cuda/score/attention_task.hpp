@@ -22,11 +22,8 @@
 /// in an order that nothing but the number of rows decides.
 namespace kvevict::detail {
 
-/// Columns of a tile of products, and tiles of a step, which is what a warp multiplies before it looks at the results.
-/// More of them keep the tensor cores busier and take more registers, of which softmax sums need more than columns.
+/// Columns of a tile of products.
 inline constexpr int tile_columns = 8;
-inline constexpr int tiles_for_sums = 2;
-inline constexpr int tiles_for_columns = 4;
 
 /// The nominal budget of a row (a gain may ask for it), by the rule of a policy.
 template <budget::rule Rule>
@@ -105,8 +102,11 @@ struct attention_task {
   softmax_parts parts{};       ///< read where the log-sum-exp is not given, or is another softmax's
   column_output out{};
 
+  static constexpr float log2_of_e = 1.44269504088896341F;
+
   /// Whether the log-sum-exp is given and belongs to this softmax.
-  static constexpr bool known = Attention::gain_type::plain && !std::is_same_v<LogSumExp, not_given>;
+  static constexpr bool plain = Attention::gain_type::plain;
+  static constexpr bool known = plain && !std::is_same_v<LogSumExp, not_given>;
 
   /// What the budget of a row refers to.
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t budget_length(const attention_row& r) const {
@@ -160,21 +160,31 @@ struct attention_task {
     const index_t newest = to_the_end ? r.rows : least(r.rows, last % r.per_head);
     return positions_of_row(r.id).before(position(r, newest - 1) + 1, r.length);
   }
-  [[nodiscard]] KVEVICT_HOST_DEVICE column_terms terms(const attention_row& r, index_t column) const {
+  /// What a product is multiplied with where the gain is plain.
+  [[nodiscard]] KVEVICT_HOST_DEVICE float plain_scale() const {
+    return log2_of_e / std::sqrt(static_cast<float>(cache.keys().dims()));
+  }
+  /// The log-sum-exp that is given for a column.
+  [[nodiscard]] KVEVICT_HOST_DEVICE float given_log_sum(const attention_row& r, index_t column) const {
+    float log_sum = 0;
+    with_query(r, column, [&](const row_id& head, index_t n) {
+      const float given = log_sum_exp.data[log_sum_exp.layout.offset(head, n, 0)];
+      log_sum = log_sum_exp.base == log_base::two ? given : given * log2_of_e;
+    });
+    return log_sum;
+  }
+  /// The terms of a column with that log-sum-exp.
+  [[nodiscard]] KVEVICT_HOST_DEVICE column_terms terms(const attention_row& r, index_t column, float log_sum) const {
     const index_t head = column / r.per_head, i = column % r.per_head;
     if (head >= group_size || i >= r.rows) return {0, 0, 0, 0};
-    constexpr float log2_of_e = 1.44269504088896341F;
     const index_t number = position(r, i);
     column_terms c{};
-    c.scale = log2_of_e / std::sqrt(static_cast<float>(cache.keys().dims()));
+    c.scale = plain_scale();
+    c.log_sum = log_sum;
     if constexpr (!Attention::gain_type::plain)
       c.scale *= how.gain(number + 1, budget(cache.shape(), r.id, budget_length(r)));
     c.weight = static_cast<float>(how.weight(r.seen - 1 - number));
     c.visible = positions_of_row(r.id).before(number + 1, r.length);
-    if constexpr (known) {
-      const float given = log_sum_exp.data[log_sum_exp.layout.offset(query_head(r, head), query(r, i), 0)];
-      c.log_sum = log_sum_exp.base == log_base::two ? given : given * log2_of_e;
-    }
     return c;
   }
 };

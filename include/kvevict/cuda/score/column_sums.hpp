@@ -5,6 +5,32 @@
 
 namespace kvevict::detail {
 
+/// Shared memory of `held_terms`.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t held_terms_bytes(offset_t columns) {
+  return columns * static_cast<offset_t>(sizeof(column_terms) + sizeof(float));
+}
+
+/// The terms of the columns that are held, and their log-sum-exps once more: where all is seen they are all it takes.
+template <class Block>
+struct held_terms {
+  struct alignas(8) two {
+    float x[2];
+  };
+  decltype(std::declval<Block&>().template shared<column_terms>(1)) terms;
+  decltype(std::declval<Block&>().template shared<two>(1)) log_sums;
+
+  KVEVICT_HOST_DEVICE static held_terms take(Block& b, offset_t columns) {
+    const auto all = b.template shared<column_terms>(columns);
+    return {all, b.template shared<two>(columns / 2)};
+  }
+  /// Of two columns, to the place of the first.
+  KVEVICT_HOST_DEVICE void store(int t, offset_t at, const column_terms& c, const column_terms& d) const {
+    terms.store(t, at, c);
+    terms.store(t, at + 1, d);
+    log_sums.store(t, at / 2, {{c.log_sum, d.log_sum}});
+  }
+};
+
 /// What the four slots of a thread received from the query rows of a head so far, and what the rows weigh.
 template <class Block, class Task>
 struct column_sums {
@@ -36,9 +62,9 @@ struct column_sums {
     if constexpr (!alike) weight_of_all[t] = 0;
   }
   /// Adds the tile `n` of a step whose terms start at `step`, for the slots from `slot`.
-  template <class Shared>
-  KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, tiles_for_columns>& sums, const Shared& terms, int n,
-                               index_t step, index_t slot) {
+  template <int Tiles, class Shared>
+  KVEVICT_HOST_DEVICE void add(int t, const product_sums<Block, Tiles>& sums, const Shared& terms, int n, index_t step,
+                               index_t slot) {
     KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
       const column_terms c = terms.load(t, step + n * tile_columns + t % 4 * 2 + i);
       KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
@@ -48,6 +74,19 @@ struct column_sums {
         if constexpr (!alike) weight[k][t] += visible ? c.weight : 0.0F;
       }
       if constexpr (!alike) weight_of_all[t] += c.weight;
+    }
+  }
+  /// Whether `add_seen` may be: all rows weigh the same, and products are scaled alike.
+  static constexpr bool simple = alike && Task::plain;
+  /// The same where all slots are seen by all columns, none of which only fills a tile.
+  template <int Tiles, class Shared>
+  KVEVICT_HOST_DEVICE void add_seen(int t, const product_sums<Block, Tiles>& sums, const Shared& log_sums, float scale,
+                                    int n, index_t step) {
+    const auto log_sum = log_sums.load(t, (step + n * tile_columns) / 2 + t % 4);
+    KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
+      KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
+        received[k][t] += exp2_fast(std::fma(sums.of(t, k, n, i), scale, -log_sum.x[i]));
+      }
     }
   }
   /// The head ends: its sums are divided and written, and the next one starts from zero.

@@ -4,14 +4,25 @@
 #include <kvevict/cuda/score/attention_task.hpp>
 #include <utility>
 
-/// Two ways to multiply the keys of a block with the queries of a step, behind one interface:
+/// Three ways to multiply the keys of a block with the queries of a step, behind one interface: `fma_products` here,
+/// and on tensor cores mma_products.hpp and wgmma_products.hpp.
 ///
-///     columns, shared_bytes                   of the queries that are held at once
+///     columns                                 of the queries that are held at once
+///     shared_bytes(threads)                   of the block
+///     tiles_for_sums, tiles_for_columns       of a step, which is what a warp multiplies before it looks at the
+///     results:
+///                                             more of them keep the tensor cores busier and take more registers
+///     sums_ahead, columns_ahead               whether a step is multiplied while the one before it is looked at
 ///     on<Block>::take(b)                      its memory
 ///     hold_queries(b, task, row, first)       the queries of the columns from `first`; all threads have come before
 ///                                             and come after
-///     hold_keys(b, task, row, first)          the keys of the slots from `first`, one slot per thread of the block
-///     multiply(b, task, row, first, step, s)  s = products of these keys and the columns from `first + step`, a step
+///     expect_keys(b, task, row, first)        which keys will be held first
+///     hold_keys(b, task, row, first, next)    the keys of the slots from `first`, one slot per thread of the block,
+///     and
+///                                             those from `next` will be held next; < 0: none will be
+///     multiply(b, task, row, first, step, s)  s = products of these keys and the columns from `first + step`, a step;
+///                                             or `start(b, step, s)`, and s has them after `finish<later starts>(b,
+///                                             s)`
 ///
 /// A warp has 32 slots, and lane 4 g + t of it the products of the slots g, g + 8, g + 16, g + 24 (two fragments of
 /// mma_sums) with columns 2t and 2t + 1 of every tile. Slots beyond the row repeat its last one.
@@ -41,6 +52,33 @@ struct product_sums {
   }
 };
 
+/// Calls use(step, products) for the steps of `count` columns from `first`, which are held.
+template <int Tiles, bool Ahead, class Products, class Block, class Task, class Use>
+KVEVICT_HOST_DEVICE void each_step(Products& products, Block& b, const Task& task, const attention_row& row,
+                                   index_t first, index_t count, const Use& use) {
+  constexpr index_t columns = product_sums<Block, Tiles>::columns;
+  if constexpr (Ahead) {  // one step is looked at while the next is multiplied
+    constexpr int steps = Products::held / columns;
+    product_sums<Block, Tiles> sums[2] = {product_sums<Block, Tiles>::take(b), product_sums<Block, Tiles>::take(b)};
+    products.start(b, 0, sums[0]);
+    KVEVICT_UNROLLED for (int i = 0; i < steps; ++i) {
+      if (i + 1 < steps) {
+        products.start(b, (i + 1) * columns, sums[(i + 1) % 2]);
+        products.template finish<1>(b, sums[i % 2]);
+      } else {
+        products.template finish<0>(b, sums[i % 2]);
+      }
+      if (i * columns < count) use(i * columns, sums[i % 2]);
+    }
+  } else {
+    auto sums = product_sums<Block, Tiles>::take(b);
+    KVEVICT_ROLLED for (index_t step = 0; step < count; step += columns) {
+      products.multiply(b, task, row, first, step, sums);
+      use(step, sums);
+    }
+  }
+}
+
 /// The k-th of four slots of a thread, counted from the first of its block.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr int slot_of_thread(int thread, int k) {
   return thread / warp_threads * warp_threads + thread % warp_threads / 4 + 8 * k;
@@ -48,6 +86,8 @@ struct product_sums {
 
 /// In fp32, for whatever reads as numbers: any element, reader, layout and width.
 struct fma_products {
+  static constexpr int tiles_for_sums = 2, tiles_for_columns = 4;
+  static constexpr bool sums_ahead = false, columns_ahead = false;
   static constexpr index_t columns = 128;
   static constexpr index_t dims_at_once = 128;
   static constexpr index_t most_pairs = tiles_for_columns * tile_columns / 2;
@@ -56,7 +96,9 @@ struct fma_products {
   struct alignas(8) pair {
     float x[2];
   };
-  static constexpr offset_t shared_bytes = dims_at_once * pitch * sizeof(pair);
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t shared_bytes(int /*threads*/) {
+    return dims_at_once * pitch * sizeof(pair);
+  }
 
   template <class Block>
   struct on {
@@ -67,7 +109,9 @@ struct fma_products {
     template <class Task>
     KVEVICT_HOST_DEVICE void hold_queries(Block&, const Task&, const attention_row&, index_t) {}
     template <class Task>
-    KVEVICT_HOST_DEVICE void hold_keys(Block&, const Task&, const attention_row&, index_t first) {
+    KVEVICT_HOST_DEVICE void expect_keys(Block&, const Task&, const attention_row&, index_t) {}
+    template <class Task>
+    KVEVICT_HOST_DEVICE void hold_keys(Block&, const Task&, const attention_row&, index_t first, index_t /*next*/) {
       first_slot = first;
     }
     template <class Task, int Tiles>
@@ -115,120 +159,6 @@ struct fma_products {
           }
         }
       }
-    }
-  };
-};
-
-/// On tensor cores: plain bf16 or fp16, the dims of a key adjacent, `Dims` of them. Exact products, sums in fp32.
-///
-/// A lane wants two words of every sixteen dims, and may choose which: it reads eight adjacent dims of 32, straight
-/// from where the keys are, in one access, and two fragments have them. The queries lie in shared memory in the same
-/// order, every one 64 bytes further in the banks than the one before, so that no two lanes meet in a bank.
-template <class Element, int Dims>
-struct mma_products {
-  static_assert(Dims % 16 == 0 && sizeof(Element) == 2);
-  static constexpr int parts = Dims / 8;  ///< of 16 bytes
-  static constexpr int pitch = ((2 * Dims + 63) / 128 * 128 + 64) / 16;
-  static constexpr index_t columns = 128 * pitch <= 2560 ? 128 : 64;  // what every device has: 48 KB in all
-  static constexpr offset_t shared_bytes = columns * pitch * sizeof(words4);
-
-  template <class Block>
-  struct on {
-    decltype(std::declval<Block&>().template shared<words4>(1)) queries;
-    typename Block::template local<mma_rows> keys[2][std::size_t{Dims} / 16];
-    typename Block::template local<mma_columns> query;
-
-    KVEVICT_HOST_DEVICE static on take(Block& b) {
-      on o{b.template shared<words4>(columns * pitch), {}, b.template make_local<mma_columns>()};
-      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
-        KVEVICT_UNROLLED for (int j = 0; j < Dims / 16; ++j) o.keys[m][j] = b.template make_local<mma_rows>();
-      }
-      return o;
-    }
-    template <class Task>
-    KVEVICT_HOST_DEVICE void hold_queries(Block& b, const Task& task, const attention_row& row, index_t first) {
-      const auto& from = task.queries.entries;
-      const bool dense = dense_dims(from);
-      b.each([&](int t) {
-        KVEVICT_ROLLED for (index_t i = t; i < columns * parts; i += b.threads()) {
-          const index_t column = i / parts, d = i % parts * 8;
-          words4 q{};
-          task.with_query(row, first + column, [&](const row_id& head, index_t n) {
-            const Element* const at = from.at(head, n, d);
-            if (dense && at_words4(at)) {
-              q = load_eight<true>(at);
-            } else {
-              KVEVICT_UNROLLED for (int w = 0; w < 4; ++w) q.x[w] =
-                  from.at(head, n, d + 2 * w)->bits | static_cast<std::uint32_t>(from.at(head, n, d + 2 * w + 1)->bits)
-                                                          << 16;
-            }
-          });
-          queries.store(t, column * pitch + i % parts, q);
-        }
-      });
-    }
-    template <class Task>
-    KVEVICT_HOST_DEVICE void hold_keys(Block& b, const Task& task, const attention_row& row, index_t first) {
-      const auto& from = task.cache.keys();
-      b.each([&](int t) {
-        const Element* key[4];
-        bool aligned = true;
-        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-          key[k] = from.at(row.id, least(first + slot_of_thread(t, k), row.length - 1), 0);
-          aligned = aligned && at_words4(key[k]);
-        }
-        aligned ? load<true>(t, key) : load<false>(t, key);
-      });
-    }
-    template <class Task, int Tiles>
-    KVEVICT_HOST_DEVICE void multiply(Block& b, const Task&, const attention_row&, index_t, index_t step,
-                                      product_sums<Block, Tiles>& sums) {
-      auto eight = b.template make_local<words4>();
-      b.each([&](int t) { sums.clear(t); });
-      KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
-        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
-          b.each([&](int t) { eight[t] = queries.load(t, column(t, step, n) * pitch + 4 * j + t % 4); });
-          KVEVICT_UNROLLED for (int h = 0; h < 2; ++h) {
-            b.each([&](int t) { query[t] = {{eight[t].x[2 * h], eight[t].x[2 * h + 1]}}; });
-            KVEVICT_UNROLLED for (int m = 0; m < 2; ++m)
-                b.template mma<Element>(sums.x[m][n], keys[m][2 * j + h], query);
-          }
-        }
-      }
-      if constexpr (Dims % 32 != 0) {
-        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
-          b.each([&](int t) {
-            const words4 q = queries.load(t, column(t, step, n) * pitch + parts - 2 + t % 4 / 2);
-            query[t] = {{t % 2 != 0 ? q.x[2] : q.x[0], t % 2 != 0 ? q.x[3] : q.x[1]}};
-          });
-          KVEVICT_UNROLLED for (int m = 0; m < 2; ++m)
-              b.template mma<Element>(sums.x[m][n], keys[m][Dims / 16 - 1], query);
-        }
-      }
-    }
-
-   private:
-    template <bool Aligned>
-    KVEVICT_HOST_DEVICE void load(int t, const Element* const (&key)[4]) {
-      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
-        const Element *const upper = key[2 * m], *const lower = key[2 * m + 1];
-        KVEVICT_UNROLLED for (int j = 0; j < Dims / 32; ++j) {
-          const int d = 32 * j + t % 4 * 8;
-          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
-          keys[m][2 * j][t] = {{u.x[0], l.x[0], u.x[1], l.x[1]}};
-          keys[m][2 * j + 1][t] = {{u.x[2], l.x[2], u.x[3], l.x[3]}};
-        }
-        if constexpr (Dims % 32 != 0) {  // two lanes share sixteen bytes
-          const int d = Dims - 16 + t % 4 / 2 * 8;
-          const bool second = t % 2 != 0;
-          const words4 u = load_eight<Aligned>(upper + d), l = load_eight<Aligned>(lower + d);
-          keys[m][Dims / 16 - 1][t] = {
-              {second ? u.x[2] : u.x[0], second ? l.x[2] : l.x[0], second ? u.x[3] : u.x[1], second ? l.x[3] : l.x[1]}};
-        }
-      }
-    }
-    [[nodiscard]] KVEVICT_HOST_DEVICE static index_t column(int t, index_t step, int n) {
-      return step + n * tile_columns + t % warp_threads / 4;
     }
   };
 };

@@ -28,15 +28,15 @@ struct joined_sum {
   return sum;
 }
 
-/// Maxima and sums of the columns of a step over the 32 slots of a warp.
+/// Maxima and sums of the columns of two tiles over the 32 slots of a warp.
 ///
 /// A thread starts with all four columns that it has products of, and joins what eight lanes have of the same columns:
 /// in an exchange it gives away half of its columns and gets what the other lane has of the half that it keeps. After
 /// two it has one column, which two lanes then join.
 template <class Block>
 struct step_softmax {
-  static constexpr int columns = 2 * tiles_for_sums;  ///< of a thread
-  static_assert(columns == 4);
+  static constexpr int tiles = 2;
+  static constexpr int columns = 2 * tiles;  ///< of a thread
   typename Block::template local<float> peak[columns / 2], mass[columns / 2];
   typename Block::template local<float> given_peak[columns / 2], given_mass[columns / 2];
 
@@ -47,15 +47,16 @@ struct step_softmax {
     }
     return s;
   }
-  /// Leaves in peak[0] and mass[0] those of the `column(thread)` of the step.
-  template <class Shared>
-  KVEVICT_HOST_DEVICE void sum(Block& b, const product_sums<Block, tiles_for_sums>& sums, const Shared& terms,
-                               index_t step, index_t slot) {
+  /// Leaves in peak[0] and mass[0] those of the `column(thread)` of the tiles from `tile`, whose terms start at
+  /// `first`.
+  template <int Tiles, class Shared>
+  KVEVICT_HOST_DEVICE void sum(Block& b, const product_sums<Block, Tiles>& sums, int tile, const Shared& terms,
+                               index_t first, index_t slot) {
     KVEVICT_UNROLLED for (int c = 0; c < columns / 2; ++c) {  // the first exchange at once: registers
       b.each([&](int t) {
         const bool upper = t % warp_threads >= warp_threads / 2;
-        const joined_sum low = of_thread(t, sums, terms, step, slot, c);
-        const joined_sum high = of_thread(t, sums, terms, step, slot, c + columns / 2);
+        const joined_sum low = of_thread(t, sums, tile, terms, first, slot, c);
+        const joined_sum high = of_thread(t, sums, tile, terms, first, slot, c + columns / 2);
         keep(t, c, upper ? high : low, upper ? low : high);
       });
       join(b, c, warp_threads / 2);
@@ -69,25 +70,25 @@ struct step_softmax {
     b.each([&](int t) { keep(t, 0, {peak[0][t], mass[0][t]}, {peak[0][t], mass[0][t]}); });
     join(b, 0, 4);
   }
-  /// The column of the step that a lane is left with: the bits that decided what it kept. Lane + 4 has the same.
+  /// The column of the tiles that a lane is left with: the bits that decided what it kept. Lane + 4 has the same.
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr int column(int thread) {
     return thread % warp_threads / 16 * tile_columns + thread % 4 * 2 + thread % 16 / 8;
   }
 
  private:
   /// Of column `c` of the thread, over its four slots.
-  template <class Shared>
-  [[nodiscard]] KVEVICT_HOST_DEVICE static joined_sum of_thread(int t, const product_sums<Block, tiles_for_sums>& sums,
-                                                                const Shared& terms, index_t step, index_t slot,
+  template <int Tiles, class Shared>
+  [[nodiscard]] KVEVICT_HOST_DEVICE static joined_sum of_thread(int t, const product_sums<Block, Tiles>& sums, int tile,
+                                                                const Shared& terms, index_t first, index_t slot,
                                                                 int c) {
-    const column_terms of = terms.load(t, step + c / 2 * tile_columns + t % 4 * 2 + c % 2);
+    const column_terms of = terms.load(t, first + c / 2 * tile_columns + t % 4 * 2 + c % 2);
     joined_sum sum;
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       if (slot + slot_of_thread(t, k) < of.visible)
-        sum.peak = greatest(sum.peak, of.scale * sums.of(t, k, c / 2, c % 2));
+        sum.peak = greatest(sum.peak, of.scale * sums.of(t, k, tile + c / 2, c % 2));
     }
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-      const float e = exp2_fast(of.scale * sums.of(t, k, c / 2, c % 2) - sum.peak);
+      const float e = exp2_fast(of.scale * sums.of(t, k, tile + c / 2, c % 2) - sum.peak);
       sum.mass += slot + slot_of_thread(t, k) < of.visible ? e : 0.0F;
     }
     return sum;
