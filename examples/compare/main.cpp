@@ -7,6 +7,7 @@
 #include <exception>
 #include <kvevict/policy/spec.hpp>
 
+#include "capture_file.hpp"
 #include "device.hpp"
 #include "report.hpp"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "capture_file.hpp"
+#include "layer_capture.hpp"
 
 /// What is asked of every policy on a layer.
 struct task {

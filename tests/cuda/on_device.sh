@@ -28,10 +28,12 @@ capability=$(ask compute_cap | tr -d '. ')
 # Hopper's and Blackwell's own instructions are in the targets with an `a`.
 ((capability >= 90)) && target=${capability}a || target=$capability
 flags=(-std=c++20 -O3 "-gencode=arch=compute_$target,code=sm_$target" "-I$root/include")
-headers=("-I$root/include" -isystem "$root/build/headers/eigen3" -isystem "$root/build/headers"
+headers=("-I$root/include" "-I$root/examples/tensor_file" -isystem "$root/build/headers/eigen3" -isystem "$root/build/headers"
   -isystem /usr/include/eigen3)
 state=$(ask name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem)
 say "$state; sm_$target; $(nvcc --version | tail -n 1)"
+
+capture_reader=("$root/examples/compare/capture_file.cpp" "$root/examples/tensor_file/tensor_file.cpp")
 
 # compile OBJECT SOURCE [FLAG...]: does nothing where the object is newer than every source.
 compile() {
@@ -57,16 +59,23 @@ compile_all() {
   for line in "${jobs[@]}"; do wait "$line" || fail "a file does not compile"; done
 }
 
+# links HEADER STATEMENTS [LIBRARY]: whether a program with them builds and runs.
+links() {
+  printf '#include <%s.h>\nint main() { %s }\n' "$1" "$2" >"$build/links.cu"
+  nvcc "$build/links.cu" "-l${3:-$1}" -o "$build/links" >/dev/null 2>&1 && "$build/links" >/dev/null 2>&1
+}
+
 build_tests() {
   say "building the tests"
   local source capture=$root/examples/capture/smollm2-135m.safetensors
   {
     for source in "$root"/tests/cuda/on_device*.cu; do echo "$build/$(basename "$source").o $source"; done
-    for source in "$root"/tests/cuda/on_device*.cpp "$root/examples/compare/capture_file.cpp"; do
+    for source in "$root"/tests/cuda/on_device*.cpp "${capture_reader[@]}"; do
       echo "$build/$(basename "$source").o $source -O2 -DKVEVICT_CAPTURE=\"$capture\""
     done
   } | compile_all
-  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/on_device*.o "$build/capture_file.cpp.o" -o "$build/on_device"
+  nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/on_device*.o "$build/capture_file.cpp.o" "$build/tensor_file.cpp.o" \
+    -o "$build/on_device"
 }
 
 run_tests() {
@@ -78,14 +87,20 @@ run_tests() {
 program_of() { echo "$build/alone_$(basename "$(dirname "$1")")_$(basename "$1" .cu)"; }
 
 run_examples() {
-  local source program capture=$root/examples/capture/smollm2-135m.safetensors
+  local source program nccl=() link=() capture=$root/examples/capture/smollm2-135m.safetensors
   say "building the examples"
+  if links nccl 'int version; return ncclGetVersion(&version);'; then
+    nccl=(-DKVEVICT_TEST_NCCL=1) link=(-lnccl)
+  else
+    say "no NCCL to link: ranks add up without it"
+  fi
   shopt -s nullglob
   local alone=("$root"/tests/cuda/*_on_device.cu "$root"/examples/cuda_*/main.cu)
   shopt -u nullglob
   {
-    for source in "${alone[@]}"; do echo "$(program_of "$source").o $source"; done
+    for source in "${alone[@]}"; do echo "$(program_of "$source").o $source ${nccl[*]}"; done
     echo "$build/compare_device.o $root/examples/compare/device.cu"
+    echo "$build/compare_tensor_file.o $root/examples/tensor_file/tensor_file.cpp -O2"
     for source in "$root"/examples/compare/*.cpp; do
       [[ $source == */no_device.cpp ]] ||
         echo "$build/compare_$(basename "$source").o $source -O2 -DKVEVICT_PICTURES_SCRIPT=\"pictures.py\""
@@ -93,9 +108,13 @@ run_examples() {
   } | compile_all
   for source in "${alone[@]}"; do
     program=$(program_of "$source")
-    nvcc "-arch=sm_$target" "$program.o" -o "$program"
+    nvcc "-arch=sm_$target" "$program.o" "${link[@]}" -o "$program"
     say "${source#"$root"/}"
     "$program"
+    if [[ $source == */ranks_on_device.cu ]]; then
+      say "the same over NCCL, where there are two devices"
+      "$program" nccl || (($? == 77))
+    fi
   done
   nvcc "-arch=sm_$target" -Xcompiler -fopenmp "$build"/compare_*.o -o "$build/compare"
   say "compare --backend cuda"
@@ -115,16 +134,10 @@ run_sanitizer() {
   done
 }
 
-# cuBLAS is a yardstick where it can be linked and loaded.
-with_cublas() {
-  printf '#include <cublas_v2.h>\nint main() { cublasHandle_t h; return cublasCreate(&h); }\n' >"$build/cublas.cu"
-  nvcc "$build/cublas.cu" -lcublas -o "$build/cublas" >/dev/null 2>&1 && "$build/cublas" >/dev/null 2>&1
-}
-
 run_bench() {
   say "building the benchmark"
   local source blas=() link=()
-  if with_cublas; then link=(-lcublas); else blas=(-DKVEVICT_NO_CUBLAS) && say "no cuBLAS to link: no product of it"; fi
+  if links cublas_v2 'cublasHandle_t handle; return cublasCreate(&handle);' cublas; then link=(-lcublas); else blas=(-DKVEVICT_NO_CUBLAS) && say "no cuBLAS to link: no product of it"; fi
   {
     for source in "$root"/bench/gpu/*.cu; do echo "$build/bench_$(basename "$source").o $source ${blas[*]}"; done
     for source in "$root"/bench/gpu/*.cpp; do echo "$build/bench_$(basename "$source").o $source -O3"; done

@@ -295,13 +295,13 @@ bug("A row is no longer than the host said", "the length as it is", "cuda/detail
     "greatest(1, least(Cache::length(row), longest))", "greatest(1, Cache::length(row))", on_functions)
 bug("A row without slots is laid out as one of a slot", "0 for 1", "cuda/detail/bounded.hpp",
     "greatest(1, least(Cache::length(row), longest))", "greatest(0, least(Cache::length(row), longest))", on_functions)
-bug("A lane holds the fragment of its rows", "two words swapped", "cuda/score/products.hpp",
+bug("A lane holds the fragment of its rows", "two words swapped", "cuda/score/mma_products.hpp",
     "{{u.x[0], l.x[0], u.x[1], l.x[1]}}", "{{u.x[0], u.x[1], l.x[0], l.x[1]}}", on_attention)
-bug("Dims beyond the last 32 go to the lanes in turn", "all from the first lane's", "cuda/score/products.hpp",
-    "const int d = Dims - 16 + t % 4 / 2 * 8;", "const int d = Dims - 16;", on_attention)
-bug("Products start at zero", "the sums of the step before", "cuda/score/products.hpp",
-    "      auto eight = b.template make_local<words4>();\n      b.each([&](int t) { sums.clear(t); });",
-    "      auto eight = b.template make_local<words4>();", on_attention)
+bug("Dims beyond the last 32 go to the lanes in turn", "all from the first lane's", "cuda/score/mma_products.hpp",
+    "return 32 * j + (32 * j + 32 <= Dims ? thread % 4 : thread % 4 / 2) * 8;",
+    "return 32 * j + (32 * j + 32 <= Dims ? thread % 4 : 0) * 8;", on_attention)
+bug("Products start at zero", "the sums of the step before", "cuda/score/mma_products.hpp",
+    "      b.each([&](int t) { sums.clear(t); });\n      KVEVICT_UNROLLED", "      KVEVICT_UNROLLED", on_attention)
 bug("A slot receives nothing from rows that do not see it", "<= for <", "cuda/score/column_sums.hpp",
     "const bool visible = slot + slot_of_thread(t, k) < c.visible;", "const bool visible = slot + slot_of_thread(t, k) <= c.visible;",
     on_attention)
@@ -321,8 +321,9 @@ bug("Sums that are joined are in units of the same maximum", "of the older one",
 bug("A softmax has the parts of all blocks", "all but one", "cuda/score/attention.hpp",
     "join_parts(task.parts, row_index, c, task.parts.parts)", "join_parts(task.parts, row_index, c, task.parts.parts - 1)",
     on_attention)
-bug("Sums of one step are read while the next step's are written", "in the same memory", "cuda/score/attention.hpp",
-    "turn = 1 - turn;", "turn = 0;", on_attention)
+bug("Every warp has maxima of its own until all tiles have been seen", "one for all", "cuda/score/attention.hpp",
+    "const offset_t at = t / warp_threads * Products::columns + from + softmax.column(t);",
+    "const offset_t at = from + softmax.column(t);", on_attention)
 bug("Queries are held before they are multiplied", "a missing barrier", "cuda/score/attention.hpp",
     "        b.sync();\n        held = first;", "        held = first;", on_attention)
 bug("KeyDiff's anchor has the keys of all warps", "all but the first", "cuda/score/keys.hpp",
