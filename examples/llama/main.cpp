@@ -12,7 +12,8 @@ namespace {
 
 void print(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
 
-void continue_prompt(const llama& model, generation_task task, const std::string& policy) {
+/// False where the policy cannot work on this prompt, for instance because its budget is too small; others may.
+bool continue_prompt(const llama& model, generation_task task, const std::string& policy) try {
   task.policy = policy;
   const std::string name = policy.empty() ? "full cache" : policy;
   const generation g = generate(model, task, [&](int token) { print({{"run", name}, {"token", token}}); });
@@ -25,6 +26,10 @@ void continue_prompt(const llama& model, generation_task task, const std::string
          {"peak_cache_bytes", g.peak_bytes},
          {"held_cache_bytes", g.held_bytes},
          {"state_bytes", g.state_bytes}});
+  return true;
+} catch (const std::runtime_error& error) {
+  print({{"run", policy.empty() ? "full cache" : policy}, {"error", error.what()}});
+  return false;
 }
 
 }  // namespace
@@ -60,9 +65,9 @@ int main(int argc, char** argv) try {
   task.prompt = prompt.get<std::vector<int>>();
 
   const llama model(folder);
-  continue_prompt(model, task, "");
-  for (const std::string& spec : policies) continue_prompt(model, task, spec);
-  return 0;
+  bool all = continue_prompt(model, task, "");
+  for (const std::string& spec : policies) all = continue_prompt(model, task, spec) && all;
+  return all ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "llama: %s\n", error.what());
   return 2;

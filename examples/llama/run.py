@@ -75,24 +75,23 @@ class Stream:
         return new
 
 
-def continuations(command, tokenizer, quiet):
-    """Runs the engine; returns its final line of every run, with the text."""
+def continuations(command, tokenizer):
+    """Runs the engine; returns its final line of every run, with the text, and whether some did not run."""
     done, stream, name = [], None, None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as engine:
         for line in map(json.loads, engine.stdout):
             if name != line["run"]:
                 name, stream = line["run"], Stream(tokenizer)
-                if not quiet:
-                    print(f"\n\n--- {name}\n", end="", flush=True)
+                print(f"\n\n--- {name}\n", end="", flush=True)
             if "token" in line:
-                new = stream.add(line["token"])
-                if not quiet:
-                    print(new, end="", flush=True)
+                print(stream.add(line["token"]), end="", flush=True)
+            elif "error" in line:
+                print(f"not run: {line['error']}", end="", flush=True)
             else:
                 done.append(line | {"text": tokenizer.decode(line["tokens"])})
-    if engine.returncode != 0:
+    if engine.returncode not in (0, 1) or not done:
         sys.exit(engine.returncode)
-    return done
+    return done, engine.returncode
 
 
 def side_by_side(runs):
@@ -154,13 +153,14 @@ def main():
         for spec in args.policy:
             command += ["--policy", spec]
         print(f"{len(ids)} tokens of prompt, budget {args.budget} per head", end="")
-        runs = continuations(list(map(str, command)), tokenizer, quiet=False)
+        runs, failed = continuations(list(map(str, command)), tokenizer)
     print("\n\n")
     side_by_side(runs)
     table(runs)
     if args.json:
         args.json.write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
