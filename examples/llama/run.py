@@ -47,7 +47,11 @@ def arguments():
 def prompt_text(given):
     path = pathlib.Path(given)
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else given
+        is_file = path.is_file()
+    except OSError:  # too long for a name
+        is_file = False
+    try:
+        text = path.read_text(encoding="utf-8") if is_file else given
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"run: {path} cannot be read as a text: {error}")
     if not text.strip():
