@@ -360,3 +360,40 @@ bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/co
     on_compact)
 bug("Pages move in wide pieces only where every block starts at such a place", "blocks are not asked",
     "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_functions)
+
+on_decode, on_blocks = "kernels:cuda/decode", "kernels:cuda/blocks"
+
+bug("Warpgroups multiply all rows of keys with the dims of their own", "two dims swapped",
+    "cuda/score/wgmma_products.hpp", "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p + 1), word(2 * m + 1, p + 1)}}",
+    "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p), word(2 * m + 1, p + 1)}}", on_attention)
+bug("Copies ahead have arrived before they are read", "a warp does not wait for its lanes",
+    "cuda/score/wgmma_products.hpp", "      b.copies_done();\n      b.sync_warp();", "      b.copies_done();", on_attention)
+bug("Warpgroups find the columns of a step where they lie", "strides swapped", "cuda/score/wgmma_products.hpp",
+    "wgmma_columns(queries.address(), piece * columns, piece * 8)", "wgmma_columns(queries.address(), piece * 8, piece * columns)",
+    on_attention)
+bug("A stage of the ring is read when its copies have arrived", "of the round before", "cuda/score/attention_stream.hpp",
+    "b.wait(whole, stage, number / stages);", "b.wait(whole, stage, 1 - number / stages);", on_attention)
+bug("A stage of the ring is written when everybody has read it", "one stage too near", "cuda/score/attention_stream.hpp",
+    "later = (number + ahead) % stages;", "later = (number + 1) % stages;", on_attention)
+bug("Copies are shown to wgmma before it multiplies", "a missing fence", "cuda/score/attention_stream.hpp",
+    "    b.copies_done();\n    b.wgmma_fence_stores();\n", "    b.copies_done();\n", on_attention)
+bug("A set of rows on the device is full by the average of its rows", "one slot too early", "cuda/decode/evict.hpp",
+    "sum > static_cast<offset_t>(task.every - 1) * unit.count;", "sum >= static_cast<offset_t>(task.every - 1) * unit.count;",
+    on_decode)
+bug("Rows with slots that their state has not seen are left alone", "they are evicted", "cuda/decode/evict.hpp",
+    "states[id.seq].length(id) != lengths[row]", "states[id.seq].length(id) > lengths[row]", on_decode)
+bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
+    "const index_t first = greatest(0, j - (n.length - n.rows));", "const index_t first = 0;", on_decode)
+bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
+    "slide_array(b, p.positions + at * capacity, retained, count);", "", on_decode)
+bug("What a state remembers slides in chunks that wait", "a missing barrier", "cuda/decode/side.hpp",
+    "held[t] = b.template load<T>(t, array + retained[start + t]);\n    });\n    b.sync();",
+    "held[t] = b.template load<T>(t, array + retained[start + t]);\n    });", on_decode)
+bug("Angles beyond half a turn", "> for >=", "cuda/compact/turn.hpp", "quarter >= 2 ? -sine : sine", "quarter > 2 ? -sine : sine",
+    on_compact)
+bug("Freed ids are the last ones of a table row", "the first ones", "cuda/compact/blocks.hpp",
+    "task.layout.block_table[table * offset_t{task.layout.max_blocks} + from + i]",
+    "task.layout.block_table[table * offset_t{task.layout.max_blocks} + i]", on_blocks)
+bug("Pools before a team's own come before it in the selection", "its own too", "cuda/select/pool.hpp",
+    "for (index_t p = t; p < pool; p += b.threads()) own[t] += retained_of_pool(task, p);",
+    "for (index_t p = t; p <= pool; p += b.threads()) own[t] += retained_of_pool(task, p);", on_select)

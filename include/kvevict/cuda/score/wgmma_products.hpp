@@ -41,8 +41,8 @@ struct wgmma_products {
     index_t stage = 0;
 
     KVEVICT_HOST_DEVICE static on take(Block& b) {
-      const words held = b.template shared<std::uint32_t>(Stages * stage_words);
-      on o{held, b.template shared<std::uint32_t>(4 * pieces * b.threads()), {}};
+      const words in_stages = b.template shared<std::uint32_t>(Stages * stage_words);
+      on o{in_stages, b.template shared<std::uint32_t>(4 * pieces * b.threads()), {}};
       KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
         KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) o.keys[m][f] = b.template make_local<mma_rows>();
       }
