@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "check.hpp"
+#include "decoding.hpp"
 #include "table.hpp"
 
 /// gpu_bench FOLDER STATE [FILTER]: the ceilings of this device, then each step whose name holds FILTER. A step's
@@ -106,10 +107,27 @@ void add_whole(std::vector<job>& jobs, index_t layers, index_t keys) {
   }
 }
 
+/// Of rows that hold `kept` slots, whatever the prompt was; once per number of layers. Bytes: the sums of the policy,
+/// read and written, what feeds them, and the token.
+void add_decode(std::vector<job>& jobs, index_t layers, index_t keys) {
+  if (keys != 4096) return;
+  for (const auto kind : {decode_kind::h2o_attention, decode_kind::h2o_queries, decode_kind::window_queries}) {
+    row line{.step = name_of(kind), .keys = kept, .layers = layers};
+    const double rows = double(layers) * kv_heads, slots = kept + pace / 2.0;
+    const double sums = kind == decode_kind::window_queries ? 0 : 2 * 4.0 * group * slots;
+    const double fed = kind == decode_kind::h2o_attention ? 4.0 * group * slots
+                       : kind == decode_kind::h2o_queries ? bytes_of_entry * (slots + group)
+                                                          : bytes_of_entry * group;
+    line.minimum_bytes = rows * (sums + fed + 2 * 2 * bytes_of_entry);
+    if (kind == decode_kind::h2o_queries) line.flops = 2.0 * rows * group * slots * dims;
+    jobs.push_back({line, decode_bytes(layers), [=]() -> outcome { return measure_decode(kind, layers); }});
+  }
+}
+
 /// Every step at every size. A new step is one function more.
 std::vector<job> all_jobs() {
   std::vector<job> jobs;
-  for (const auto add : {add_windows, add_accumulated, add_selection, add_compaction, add_whole})
+  for (const auto add : {add_windows, add_accumulated, add_selection, add_compaction, add_whole, add_decode})
     for (const index_t layers : {1, 32})
       for (const index_t keys : {4096, 32768, 131072}) add(jobs, layers, keys);
   return jobs;
@@ -139,6 +157,9 @@ int main(int argc, char** argv) {
       "Medians of graph replays on inputs that take turns. Operations are those of one product of queries and keys, "
       "also where they are done twice; bytes are those that must be read and written once.",
       "A log-sum-exp is what attention over independent normal numbers gives, log(visible slots) + 1/2.",
+      "A decode step is append, observe and evict in place; every 64th of them evicts, and the time is a 64th of "
+      "theirs. "
+      "Lengths and positions are checked here; that kept sets are the CPU's is compared by the device tests.",
       "A swap-fill's time is that of a graph that also puts its order back, less that of one which does only that.",
       about_cub() + "."};
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "decoding.hpp"
 #include "scoring.hpp"
 #include "selecting.hpp"
 
@@ -38,12 +39,21 @@ const char* name_of(compaction_kind k) {
                                           : "compaction: swap-fill";
 }
 
+const char* name_of(decode_kind k) {
+  return k == decode_kind::h2o_attention ? "decode step: H2O, attention"
+         : k == decode_kind::h2o_queries ? "decode step: H2O, queries"
+                                         : "decode step: window of 32, queries";
+}
+
 double window_bytes(window_kind k, index_t layers, index_t keys) {
   return cache_bytes(with_values(k) || k == window_kind::float_keys_lse ? 2 : 1, layers, keys);
 }
 double accumulated_bytes(index_t layers, index_t keys) { return cache_bytes(1 + group, layers, keys); }
 double whole_bytes(bool, index_t layers, index_t keys) {
   return cache_bytes(2, layers, keys) + compaction_bytes(layers, kept);
+}
+double decode_bytes(index_t layers) {
+  return double(layers) * kv_heads * (kept + pace) * (2.0 * 2 * 2 * dims + 4.0 * (4 * group + 16)) + 1e8;
 }
 double compaction_bytes(index_t layers, index_t keys) {
   const double slots = double(layers) * kv_heads * (double(keys) + kept);
