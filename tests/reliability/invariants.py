@@ -363,20 +363,6 @@ bug("Pages move in wide pieces only where every block starts at such a place", "
 
 on_decode, on_blocks = "kernels:cuda/decode", "kernels:cuda/blocks"
 
-bug("Warpgroups multiply all rows of keys with the dims of their own", "two dims swapped",
-    "cuda/score/wgmma_products.hpp", "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p + 1), word(2 * m + 1, p + 1)}}",
-    "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p), word(2 * m + 1, p + 1)}}", on_attention)
-bug("Copies ahead have arrived before they are read", "a warp does not wait for its lanes",
-    "cuda/score/wgmma_products.hpp", "      b.copies_done();\n      b.sync_warp();", "      b.copies_done();", on_attention)
-bug("Warpgroups find the columns of a step where they lie", "strides swapped", "cuda/score/wgmma_products.hpp",
-    "wgmma_columns(queries.address(), piece * columns, piece * 8)", "wgmma_columns(queries.address(), piece * 8, piece * columns)",
-    on_attention)
-bug("A stage of the ring is read when its copies have arrived", "of the round before", "cuda/score/attention_stream.hpp",
-    "b.wait(whole, stage, number / stages);", "b.wait(whole, stage, 1 - number / stages);", on_attention)
-bug("A stage of the ring is written when everybody has read it", "one stage too near", "cuda/score/attention_stream.hpp",
-    "later = (number + ahead) % stages;", "later = (number + 1) % stages;", on_attention)
-bug("Copies are shown to wgmma before it multiplies", "a missing fence", "cuda/score/attention_stream.hpp",
-    "    b.copies_done();\n    b.wgmma_fence_stores();\n", "    b.copies_done();\n", on_attention)
 bug("A set of rows on the device is full by the average of its rows", "one slot too early", "cuda/decode/evict.hpp",
     "sum > static_cast<offset_t>(task.every - 1) * unit.count;", "sum >= static_cast<offset_t>(task.every - 1) * unit.count;",
     on_decode)
