@@ -171,6 +171,8 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status evict_in_place(const gpu& on, const Policy& policy, const device_states<Feed>& states,
                                     const Inputs& in, const span<index_t>& lengths, const workspace& memory,
                                     const eviction_pace& pace = {}) {
+  static_assert(!Inputs::template has<input_kind::ranks>,
+                "kvevict: evict_in_place is one launch, in which no ranks can add up their budgets: call evict");
   if (const status s = detail::check_call(on, policy, states, in); !s.ok()) return s;
   const cache_shape shape = in.cache.shape();
   if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};
