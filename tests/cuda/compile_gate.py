@@ -5,9 +5,9 @@
     compile_gate.py NVCC ROOT BUILD [--update]
 
 Each .cuh compiles alone, included twice (kvevict/nccl.cuh where NCCL's header is found); the benchmark compiles, to
-PTX. Every kernel of entry_points.cu compiles for every architecture without a
-warning, without spills or local memory, and without ptxas's notes on serialised wgmma (C7508, C7510, C7514). Registers
-per thread are compared with registers.md where the compiler is the one that wrote it; --update writes it.
+PTX. Every kernel of entry_points.cu compiles for every architecture without a warning, without spills or local memory,
+and without ptxas's notes on serialised wgmma (C7508, C7510, C7514). Registers per thread are compared with registers.md
+where the compiler is the one that wrote it; --update writes it.
 """
 import argparse
 import concurrent.futures

@@ -26,8 +26,7 @@
 ///     global(pointer, count)      an array in the device's memory that no other block touches meanwhile: load, store
 ///     mma<Element>(sums, a, b)    sums += a * b, a warp's matrices of 16-bit elements (detail/fragments.hpp)
 ///     sync_warp()                 all threads of the warp have come here
-///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to the words x[i] .. x[i + 3] of shared memory, or of
-///     zeros
+///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to the words x[i] .. x[i + 3] of shared memory; of zeros
 ///                                 where `given`, a last argument, is false
 ///     copies_done()               the copies of every thread have arrived, for the thread alone
 ///     split_barriers(count)       on sm_90: barriers of which a thread may be at one while others are at the next.
@@ -38,9 +37,8 @@
 ///     team_sync()                 all threads of the team have come here and see what the others wrote to the
 ///                                 memory that `team(pointer)` wraps: load, store as above
 ///
-/// `sync`, `ballot`, the shuffles, `mma`, `copies_done`, `wait`, `wgmma` and the team's are
-/// called by all threads together,
-/// outside of `each`.
+/// `sync`, `ballot`, the shuffles, `mma`, `copies_done`, `wait`, `wgmma` and the team's are called by all threads
+/// together, outside of `each`.
 namespace kvevict::detail {
 
 inline constexpr int warp_threads = 32;

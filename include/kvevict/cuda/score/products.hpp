@@ -9,20 +9,18 @@
 ///
 ///     columns                                 of the queries that are held at once
 ///     shared_bytes(threads)                   of the block
-///     tiles_for_sums, tiles_for_columns       of a step, which is what a warp multiplies before it looks at the
-///     results:
-///                                             more of them keep the tensor cores busier and take more registers
+///     tiles_for_sums, tiles_for_columns       of a step, which is what a warp multiplies before it looks: more of
+///                                             them keep the tensor cores busier and take more registers
 ///     sums_ahead, columns_ahead               whether a step is multiplied while the one before it is looked at
 ///     on<Block>::take(b)                      its memory
 ///     hold_queries(b, task, row, first)       the queries of the columns from `first`; all threads have come before
 ///                                             and come after
 ///     expect_keys(b, task, row, first)        which keys will be held first
-///     hold_keys(b, task, row, first, next)    the keys of the slots from `first`, one slot per thread of the block,
-///     and
-///                                             those from `next` will be held next; < 0: none will be
+///     hold_keys(b, task, row, first, next)    the keys of the slots from `first`, one slot per thread of the block;
+///                                             those from `next` will be held next, none where it is negative
 ///     multiply(b, task, row, first, step, s)  s = products of these keys and the columns from `first + step`, a step;
-///                                             or `start(b, step, s)`, and s has them after `finish<later starts>(b,
-///                                             s)`
+///                                             or `start(b, step, s)`, and s has them after
+///                                             `finish<later starts>(b, s)`
 ///
 /// A warp has 32 slots, and lane 4 g + t of it the products of the slots g, g + 8, g + 16, g + 24 (two fragments of
 /// mma_sums) with columns 2t and 2t + 1 of every tile. Slots beyond the row repeat its last one.
