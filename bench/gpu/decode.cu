@@ -82,8 +82,7 @@ std::optional<timing> measure(const Policy& policy, const sequence& s, const Inp
   const sequence_extent extent{
       .shape = s.shape, .capacity = capacity, .query_heads = kv_heads * group, .head_dim = dims};
   const device::array<cache_line> bytes(cache_lines(state_bytes<Feed>(policy, extent)));
-  const workspace memory{reinterpret_cast<std::byte*>(bytes.data()),
-                         static_cast<offset_t>(bytes.size() * sizeof(cache_line))};
+  const workspace memory = workspace_of(bytes);
   const device_states<Feed> states{policy, extent, memory};
   const gpu plain{.longest = capacity};
   const scratch work(workspace_bytes(plain, policy, states, in));

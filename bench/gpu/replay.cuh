@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <kvevict/core/status.hpp>
-#include <kvevict/core/workspace.hpp>
 #include <vector>
 
 #include "../../tests/support/device.hpp"
@@ -27,17 +26,7 @@ inline void require(const kvevict::status& s, const char* call) {
   std::exit(1);
 }
 
-/// A workspace on the device.
-class scratch {
- public:
-  explicit scratch(offset_t bytes) : bytes_(bytes), lines_(kvevict::cache_lines(bytes)) {}
-  [[nodiscard]] kvevict::workspace get() const { return {reinterpret_cast<std::byte*>(lines_.data()), bytes_}; }
-  [[nodiscard]] offset_t bytes() const { return bytes_; }
-
- private:
-  offset_t bytes_;
-  device::array<kvevict::cache_line> lines_;
-};
+using device::scratch;
 
 /// A graph of what `record(stream)` puts into a stream.
 class graph {

@@ -16,11 +16,6 @@ __global__ void take_token(const bfloat16* all, index_t count, index_t dims, con
 }
 __global__ void next_token(index_t* token) { ++*token; }
 
-template <class T>
-workspace bytes_of(const device::array<T>& a) {
-  return {reinterpret_cast<std::byte*>(a.data()), static_cast<offset_t>(a.size() * sizeof(T))};
-}
-
 }  // namespace
 
 template <class Policy>
@@ -46,14 +41,14 @@ decoded decode(const Policy& policy, const decode_life& life) {
   const sequence_extent extent{
       .shape = life.shape, .capacity = life.capacity, .query_heads = query_heads, .head_dim = life.dims};
   const device::array<cache_line> state(cache_lines(state_bytes(policy, extent)));
-  const device_states states{policy, extent, bytes_of(state)};
+  const device_states states{policy, extent, workspace_of(state)};
   cudaStream_t stream{};
   device::require(cudaStreamCreate(&stream), "stream");
   const gpu on{.stream = stream, .longest = life.capacity};
   const device::array<cache_line> scratch(cache_lines(workspace_bytes(on, policy, states, in)));
   const span<index_t> of_rows{lengths.data(), rows};
 
-  bool ok = start(on, policy, extent, decode_state{bytes_of(state)}).ok();
+  bool ok = start(on, policy, extent, decode_state{workspace_of(state)}).ok();
   cudaGraph_t graph{};
   cudaGraphExec_t step{};
   device::require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin capture");
@@ -63,8 +58,8 @@ decoded decode(const Policy& policy, const decode_life& life) {
   take_token<<<heads* static_cast<unsigned>(life.group), 64, 0, stream>>>(queries.data(), life.count, life.dims,
                                                                           token.data(), new_queries.data());
   ok = ok && append(on, added, view, of_rows).ok();
-  ok = ok && observe(on, policy, states, in, bytes_of(scratch)).ok();
-  ok = ok && evict_in_place(on, policy, states, in, of_rows, bytes_of(scratch), {.every = life.every}).ok();
+  ok = ok && observe(on, policy, states, in, workspace_of(scratch)).ok();
+  ok = ok && evict_in_place(on, policy, states, in, of_rows, workspace_of(scratch), {.every = life.every}).ok();
   next_token<<<1, 1, 0, stream>>>(token.data());
   device::require(cudaStreamEndCapture(stream, &graph), "end capture");
   device::require(cudaGraphInstantiate(&step, graph, 0), "instantiate");

@@ -56,20 +56,7 @@ class outputs {
   std::vector<std::vector<char>> first_;
 };
 
-/// A workspace whose contents mean nothing before a call: they are others before each run.
-class scratch {
- public:
-  explicit scratch(offset_t bytes) : bytes_(bytes), lines_(kvevict::cache_lines(bytes)) {}
-  [[nodiscard]] kvevict::workspace get() const { return {reinterpret_cast<std::byte*>(lines_.data()), bytes_}; }
-  void spoil(int run) const {
-    constexpr int contents[] = {0xff, 0x00, 0x7f, 0x3c};
-    device::require(cudaMemset(lines_.data(), contents[run % 4], lines_.size() * sizeof(kvevict::cache_line)), "spoil");
-  }
-
- private:
-  offset_t bytes_;
-  device::array<kvevict::cache_line> lines_;
-};
+using device::scratch;
 
 /// Runs `call(gpu)`, which returns a status, twice plainly, then captured once and replayed `runs` times. Every run
 /// must leave the same bits. Returns what went wrong, or nothing.

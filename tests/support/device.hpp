@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <kvevict/core/workspace.hpp>
 #include <vector>
 
 /// Memory of a GPU for tests, by value: nothing here is for speed.
@@ -50,6 +51,23 @@ class array {
  private:
   T* data_ = nullptr;
   std::size_t count_;
+};
+
+/// A workspace, of as many bytes as are asked for, whose contents mean nothing.
+class scratch {
+ public:
+  explicit scratch(kvevict::offset_t bytes) : bytes_(bytes), lines_(kvevict::cache_lines(bytes)) {}
+  [[nodiscard]] kvevict::workspace get() const { return {kvevict::workspace_of(lines_).data, bytes_}; }
+  [[nodiscard]] kvevict::offset_t bytes() const { return bytes_; }
+  /// Other contents for every run.
+  void spoil(int run) const {
+    constexpr int contents[] = {0xff, 0x00, 0x7f, 0x3c};
+    require(cudaMemset(lines_.data(), contents[run % 4], lines_.size() * sizeof(kvevict::cache_line)), "spoil");
+  }
+
+ private:
+  kvevict::offset_t bytes_;
+  array<kvevict::cache_line> lines_;
 };
 
 }  // namespace device
