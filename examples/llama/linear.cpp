@@ -15,10 +15,7 @@ using map = Eigen::Map<row_major>;
 using constant_map = Eigen::Map<const row_major>;
 
 void convert(const std::uint16_t* from, std::int64_t count, float* to) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint32_t bits = std::uint32_t{from[i]} << 16;
-    std::memcpy(to + i, &bits, sizeof bits);
-  }
+  for (std::int64_t i = 0; i < count; ++i) to[i] = kvevict::to_float(kvevict::bfloat16{from[i]});
 }
 
 /// Outputs [first, last) of some rows. Weights of 16 bits are converted a piece at a time, which stays in the cache.

@@ -13,9 +13,7 @@ namespace {
 void print(const nlohmann::json& line) { std::cout << line.dump() << std::endl; }
 
 /// False where the policy cannot work on this prompt, for instance because its budget is too small; others may.
-bool continue_prompt(const llama& model, generation_task task, const std::string& policy) try {
-  task.policy = policy;
-  const std::string name = policy.empty() ? "full cache" : policy;
+bool continue_prompt(const llama& model, const generation_task& task, const std::string& name) try {
   const generation g = generate(model, task, [&](int token) { print({{"run", name}, {"token", token}}); });
   print({{"run", name},
          {"tokens", g.tokens},
@@ -28,7 +26,7 @@ bool continue_prompt(const llama& model, generation_task task, const std::string
          {"state_bytes", g.state_bytes}});
   return true;
 } catch (const std::runtime_error& error) {
-  print({{"run", policy.empty() ? "full cache" : policy}, {"error", error.what()}});
+  print({{"run", name}, {"error", error.what()}});
   return false;
 }
 
@@ -65,8 +63,11 @@ int main(int argc, char** argv) try {
   task.prompt = prompt.get<std::vector<int>>();
 
   const llama model(folder);
-  bool all = continue_prompt(model, task, "");
-  for (const std::string& spec : policies) all = continue_prompt(model, task, spec) && all;
+  bool all = continue_prompt(model, task, "full cache");
+  for (const std::string& spec : policies) {
+    task.policy = spec;
+    all = continue_prompt(model, task, spec) && all;
+  }
   return all ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "llama: %s\n", error.what());

@@ -164,9 +164,8 @@ def main():
     if done.exists() and done.read_text(encoding="utf-8") == wanted:
         print(f"model: {args.folder} is up to date", file=sys.stderr)
         return
-    python = args.folder / "venv" / "bin" / "python"
     try:
-        environment(args.folder / "venv")
+        python = environment(args.folder / "venv")
         if pathlib.Path(sys.prefix) != args.folder.resolve() / "venv":  # once more, inside
             os.execv(python, [python, __file__, *sys.argv[1:]])
         done.unlink(missing_ok=True)
