@@ -24,11 +24,11 @@ class kv_memory {
   [[nodiscard]] float* keys(int layer, int kv_head) const { return keys_ + place(layer, kv_head); }
   [[nodiscard]] float* values(int layer, int kv_head) const { return values_ + place(layer, kv_head); }
 
-  /// One layer as the library sees it; it is `depth` layers deep in all.
-  [[nodiscard]] auto view(int layer, int depth) {
+  /// A layer, or `count` of them, as the library sees it; the model is `depth` layers deep.
+  [[nodiscard]] auto view(int layer, int depth, int count = 1) {
     using namespace kvevict;
-    const strided order{.head = row_floats_, .slot = dims_};
-    return cache{cache_shape{1, 1, kv_heads_, layer, depth}, lengths(layer), entries{keys(layer, 0), order, dims_},
+    const strided order{.layer = kv_heads_ * row_floats_, .head = row_floats_, .slot = dims_};
+    return cache{cache_shape{count, 1, kv_heads_, layer, depth}, lengths(layer), entries{keys(layer, 0), order, dims_},
                  entries{values(layer, 0), order, dims_}};
   }
   /// Gives back the pages of a layer behind its rows' last slots.

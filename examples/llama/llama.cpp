@@ -113,19 +113,39 @@ void llama::angles(int position, float* cosine, float* sine) const {
   }
 }
 
-std::vector<float> llama::forward(const std::vector<int>& tokens, int position, kv_memory& cache, int rows,
-                                  const after_attention& after) const {
-  const auto count = static_cast<int>(tokens.size());
-  const int hidden = config_.hidden, dims = config_.dims, query_heads = config_.query_heads,
-            kv_heads = config_.kv_heads, wide = config_.intermediate, half = dims / 2;
-  for (const int token : tokens)
+void llama::check(const new_tokens& of) const {
+  for (const int token : of.tokens)
     if (token < 0 || token >= config_.vocabulary)
       throw std::runtime_error("token " + std::to_string(token) + " is not in the vocabulary");
+  const auto count = static_cast<int>(of.tokens.size());
   for (int l = 0; l < config_.layers; ++l)
-    for (int h = 0; h < kv_heads; ++h)
-      if (cache.lengths(l)[h] > cache.capacity() - count)
-        throw std::runtime_error("the cache has room for " + std::to_string(cache.capacity()) +
-                                 " slots per head, but " + std::to_string(cache.lengths(l)[h] + count) + " are needed");
+    for (int h = 0; h < config_.kv_heads; ++h)
+      if (const int held = of.cache->lengths(l)[h]; held > of.cache->capacity() - count)
+        throw std::runtime_error("the cache has room for " + std::to_string(of.cache->capacity()) +
+                                 " slots per head, but " + std::to_string(held + count) + " are needed");
+}
+
+std::vector<float> llama::forward(const std::vector<int>& tokens, int position, kv_memory& cache, int rows,
+                                  const after_attention& after) const {
+  const new_tokens one{tokens, position, &cache, rows};
+  return forward(std::span(&one, 1), after);
+}
+
+std::vector<float> llama::forward(std::span<const new_tokens> batch, const after_attention& after) const {
+  struct token_place {
+    int sequence, index;  // index among the new tokens of its sequence
+  };
+  std::vector<token_place> places;
+  for (std::size_t s = 0; s < batch.size(); ++s) {
+    check(batch[s]);
+    for (std::size_t i = 0; i < batch[s].tokens.size(); ++i)
+      places.push_back({static_cast<int>(s), static_cast<int>(i)});
+  }
+  const auto of = [&](int t) -> const token_place& { return places[static_cast<std::size_t>(t)]; };
+  const auto sequence = [&](int s) -> const new_tokens& { return batch[static_cast<std::size_t>(s)]; };
+  const auto count = static_cast<int>(places.size()), sequences = static_cast<int>(batch.size());
+  const int hidden = config_.hidden, dims = config_.dims, query_heads = config_.query_heads,
+            kv_heads = config_.kv_heads, wide = config_.intermediate, half = dims / 2;
   const auto buffer = [&](int width) {
     return floats(static_cast<std::size_t>(count) * static_cast<std::size_t>(width));
   };
@@ -138,8 +158,9 @@ std::vector<float> llama::forward(const std::vector<int>& tokens, int position, 
   };
 #pragma omp parallel for
   for (int t = 0; t < count; ++t) {
-    embedding_.row(tokens[static_cast<std::size_t>(t)], &row(x, t, hidden)[0]);
-    angles(position + t, &row(cosine, t, half)[0], &row(sine, t, half)[0]);
+    const new_tokens& from = sequence(of(t).sequence);
+    embedding_.row(from.tokens[static_cast<std::size_t>(of(t).index)], &row(x, t, hidden)[0]);
+    angles(from.position + of(t).index, &row(cosine, t, half)[0], &row(sine, t, half)[0]);
   }
 
   for (int l = 0; l < config_.layers; ++l) {
@@ -151,18 +172,26 @@ std::vector<float> llama::forward(const std::vector<int>& tokens, int position, 
 #pragma omp parallel for
     for (int t = 0; t < count; ++t) {
       const float *c = &row(cosine, t, half)[0], *s = &row(sine, t, half)[0];
+      kv_memory& cache = *sequence(of(t).sequence).cache;
       for (int h = 0; h < query_heads; ++h) rotate(&row(q, t, query_heads * dims)[h * dims], dims, c, s);
       for (int h = 0; h < kv_heads; ++h) {
         float* const key = &row(k, t, kv_heads * dims)[h * dims];
         rotate(key, dims, c, s);
-        const std::int64_t slot = (std::int64_t{cache.lengths(l)[h]} + t) * dims;
+        const std::int64_t slot = (std::int64_t{cache.lengths(l)[h]} + of(t).index) * dims;
         std::copy(key, key + dims, cache.keys(l, h) + slot);
         std::copy_n(&row(v, t, kv_heads * dims)[h * dims], dims, cache.values(l, h) + slot);
       }
     }
-    for (int h = 0; h < kv_heads; ++h) cache.lengths(l)[h] += count;
-    attend(q.data(), count, query_heads, cache, l, attended.data(), lse.data());
-    if (after) after({l, count, q.data(), lse.data()});
+    for (int s = 0, first = 0; s < sequences; ++s) {
+      const auto tokens = static_cast<int>(sequence(s).tokens.size());
+      kv_memory& cache = *sequence(s).cache;
+      for (int h = 0; h < kv_heads; ++h) cache.lengths(l)[h] += tokens;
+      const float* const queries = &row(q, first, query_heads * dims)[0];
+      float* const log_sum_exp = &row(lse, first, query_heads)[0];
+      attend(queries, tokens, query_heads, cache, l, &row(attended, first, query_heads * dims)[0], log_sum_exp);
+      if (after) after({l, tokens, queries, log_sum_exp, s});
+      first += tokens;
+    }
     multiply(attended.data(), count, w.output, sum.data());
     add_sum();
 
@@ -178,7 +207,13 @@ std::vector<float> llama::forward(const std::vector<int>& tokens, int position, 
     add_sum();
   }
 
-  const floats last(x.end() - std::int64_t{rows} * hidden, x.end());
+  floats last;
+  for (int s = 0, end = 0; s < sequences; ++s) {
+    end += static_cast<int>(sequence(s).tokens.size());
+    last.insert(last.end(), x.begin() + std::int64_t{end - sequence(s).rows} * hidden,
+                x.begin() + std::int64_t{end} * hidden);
+  }
+  const auto rows = static_cast<int>(last.size()) / hidden;
   normal.resize(last.size());
   normalise(last, rows, norm_, config_.norm_epsilon, normal);
   std::vector<float> logits(static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.vocabulary));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "kv_memory.hpp"
 #include "linear.hpp"
@@ -18,6 +19,16 @@ struct layer_rows {
   int layer = 0, tokens = 0;
   const float* queries = nullptr;
   const float* log_sum_exp = nullptr;
+  int sequence = 0;  ///< which one of a batch
+};
+
+/// New tokens of one sequence, at the positions `position`, `position` + 1, ..; every sequence of a batch has its own
+/// cache.
+struct new_tokens {
+  std::span<const int> tokens;
+  int position = 0;
+  kv_memory* cache = nullptr;
+  int rows = 0;  ///< logits are wanted of the last `rows` tokens
 };
 
 /// A model of the Llama family: RMS norms, rotary positions (halves), grouped queries, SwiGLU, tied embeddings. All
@@ -37,12 +48,16 @@ class llama {
   /// `rows` tokens.
   std::vector<float> forward(const std::vector<int>& tokens, int position, kv_memory& cache, int rows,
                              const after_attention& after = {}) const;
+  /// The same for several sequences, which share the reading of the weights. Logits follow one another in their order.
+  std::vector<float> forward(std::span<const new_tokens> batch, const after_attention& after = {}) const;
 
  private:
   struct layer {
     std::vector<float> attention_norm, mlp_norm;
     matrix queries, keys, values, output, gate, up, down;
   };
+  /// Throws where a sequence has tokens that are not in the vocabulary, or more than its cache has room for.
+  void check(const new_tokens& of) const;
   /// cos and sin of the angles of a position, [dims / 2] each.
   void angles(int position, float* cosine, float* sine) const;
 

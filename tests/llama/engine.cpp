@@ -237,6 +237,33 @@ TEST_CASE("evicting nothing changes no bit, evicting something does, and memory 
   }
 }
 
+TEST_CASE("sequences of a batch give what each gives alone") {
+  const small_model files;
+  const llama model(files.folder);
+  const std::vector<int> a = some_tokens(70), b = some_tokens(9), next{7, 8, 9};
+  const auto fresh = [&] { return kv_memory(files.layers, files.kv_heads, files.dims, 80); };
+  kv_memory a_alone = fresh(), b_alone = fresh(), a_beside = fresh(), b_beside = fresh();
+  std::vector<float> alone = model.forward(a, 0, a_alone, 2);
+  const std::vector<float> of_b = model.forward(b, 0, b_alone, 9);
+  alone.insert(alone.end(), of_b.begin(), of_b.end());
+  std::vector<std::pair<int, int>> seen;  // sequence and tokens, per layer
+  const new_tokens both[] = {{a, 0, &a_beside, 2}, {b, 0, &b_beside, 9}};
+  const auto look = [&](const layer_rows& rows) { seen.emplace_back(rows.sequence, rows.tokens); };
+  const std::vector<float> beside = model.forward(both, look);
+  REQUIRE(beside.size() == alone.size());
+  for (std::size_t i = 0; i < alone.size(); ++i) CHECK(beside[i] == doctest::Approx(alone[i]).epsilon(1e-4));
+  CHECK(seen == std::vector<std::pair<int, int>>{{0, 70}, {1, 9}, {0, 70}, {1, 9}});
+  CHECK(*b_beside.lengths(1) == 9);
+  // And on from there, at their own positions.
+  const std::vector<float> a_next = model.forward(next, 70, a_alone, 1), b_next = model.forward(next, 9, b_alone, 1);
+  const new_tokens on[] = {{next, 70, &a_beside, 1}, {next, 9, &b_beside, 1}};
+  const std::vector<float> continued = model.forward(on);
+  for (std::size_t i = 0; i < a_next.size(); ++i) {
+    CHECK(continued[i] == doctest::Approx(a_next[i]).epsilon(1e-4));
+    CHECK(continued[a_next.size() + i] == doctest::Approx(b_next[i]).epsilon(1e-4));
+  }
+}
+
 TEST_CASE("drawn continuations repeat by their seed") {
   const small_model files;
   const llama model(files.folder);

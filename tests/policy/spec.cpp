@@ -54,6 +54,38 @@ TEST_CASE("mistakes get a sentence that says what would be right") {
   CHECK(contains(round_trip("ahakv:gain=soft"), "step, plain"));
 }
 
+namespace {
+struct newest_but_one {
+  static constexpr const char* name = "newest_but_one";
+  amount budget = slots(16);
+  index_t sinks = 1;
+  friend constexpr bool operator==(const newest_but_one&, const newest_but_one&) = default;
+  template <class Self, class Visit>
+  static constexpr void options(Self& self, Visit&& visit) {
+    visit("sinks", self.sinks);
+  }
+  [[nodiscard]] constexpr auto scorer() const { return score::recency{}; }
+  [[nodiscard]] constexpr auto rule() const { return budget::uniform{budget}; }
+  [[nodiscard]] constexpr protect protection() const { return {sinks, slots(0)}; }
+};
+}  // namespace
+
+TEST_CASE("a policy of one's own has a spec too, beside the library's") {
+  std::string text;
+  const auto visit = [&](std::string_view spec) {
+    return visit_policy<newest_but_one>(spec, slots(8), [&](const auto& p) { text = to_string(p); });
+  };
+  CHECK(visit("newest_but_one:sinks=3").empty());
+  CHECK(text == "newest_but_one:sinks=3");
+  CHECK(visit("ada_newest_but_one").empty());
+  CHECK(text == "ada_newest_but_one:sinks=1,floor=0.2,safeguard=mixture");
+  CHECK(visit("h2o").empty());
+  CHECK(text == "h2o:recent=50%,sinks=0");
+  CHECK(contains(visit("newest"), "policies are: newest_but_one, full"));
+  CHECK(contains(visit("newest_but_one:sink=3"), "sinks (1)"));
+  CHECK(contains(round_trip("newest_but_one"), "unknown policy"));
+}
+
 TEST_CASE("amounts: slots, shares, and what is neither") {
   amount a;
   CHECK((parse_amount("512", a) && a == slots(512)));

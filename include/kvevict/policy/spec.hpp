@@ -29,7 +29,9 @@
 /// @endcode
 ///
 /// Option names are the members of the policy structs; options that choose a type (pool, gain, accumulation, prior)
-/// list the spellings of the types. Unlike the entry points this allocates: it runs once, at start-up.
+/// list the spellings of the types. Policies of your own are named as template arguments, `visit_policy<mine>(...)`;
+/// they need what the library's have: a `name`, `options` and a default. Unlike the entry points this allocates: it
+/// runs once, at start-up.
 namespace kvevict {
 
 /// Every name a spec can start with; each may have `ada_` before it.
@@ -154,12 +156,20 @@ std::string choose(const option_text& options, const char* option, const F& f) {
   return found ? result : "unknown " + std::string(option) + "=" + std::string(wanted) + "; it can be: " + spellings;
 }
 
-/// Calls f(policy) with the default policy that name and type options say.
-template <class F>
+/// Calls f(policy) with the default policy that name and type options say; `Own` come first.
+template <class... Own, class F>
 std::string with_type(std::string_view name, const option_text& options, const F& f) {
   const auto pooled = [&](const auto& make) {
     return choose<score::max_pool, score::avg_pool, score::no_pool>(options, "pool", make);
   };
+  std::string result, names;
+  [[maybe_unused]] const auto is_own = [&]<class Policy>(std::type_identity<Policy>) {
+    names += std::string(Policy::name) + ", ";
+    if (name != Policy::name) return false;
+    result = f(Policy{});
+    return true;
+  };
+  if ((is_own(std::type_identity<Own>{}) || ...)) return result;
   if (name == full::name) return f(full{});
   if (name == random::name) return f(random{});
   if (name == streaming_llm::name) return f(streaming_llm{});
@@ -178,9 +188,8 @@ std::string with_type(std::string_view name, const option_text& options, const F
             options, "prior", [&]<class Prior>(const Prior&) { return f(ahakv<Gain, Rows, Prior>{}); });
       });
     });
-  std::string names;
-  for (const std::string_view known : policy_names) names += (names.empty() ? "" : ", ") + std::string(known);
-  return "unknown policy '" + std::string(name) + "'; policies are: " + names + "; and ada_ before any of them";
+  for (const std::string_view known : policy_names) names += std::string(known) + ", ";
+  return "unknown policy '" + std::string(name) + "'; policies are: " + names + "and ada_ before any of them";
 }
 
 }  // namespace spec_detail
@@ -202,7 +211,7 @@ template <eviction_policy Policy>
 
 /// Turns a spec into the policy it names, with that budget, and calls f(policy) once. Returns nothing, or a sentence
 /// that says what is wrong and what would be right; f is not called then.
-template <class F>
+template <class... Own, class F>
 [[nodiscard]] std::string visit_policy(std::string_view spec, amount budget, F&& f) {
   const std::size_t colon = spec.find(':');
   std::string_view name = spec.substr(0, colon);
@@ -217,7 +226,7 @@ template <class F>
     f(policy);
     return {};
   };
-  return spec_detail::with_type(name, options, [&](auto policy) -> std::string {
+  return spec_detail::with_type<Own...>(name, options, [&](auto policy) -> std::string {
     policy.budget = budget;
     return adaptive ? finish(adakv{policy}) : finish(policy);
   });
