@@ -25,7 +25,7 @@ kept_slots prompt_policies::keep(const std::string& spec, kvevict::amount budget
   const auto rows = static_cast<index_t>(shape.rows());
   std::vector<offset_t> offsets;
   for (index_t r = 0; r <= rows; ++r) offsets.push_back(offset_t{r} * prompt_.tokens());
-  const row_scores of{.scores = {given.data(), offsets.data(), rows}, .shape = shape};
+  const row_scores of{shape, {given.data(), offsets.data(), rows}};
   kept_slots kept;
   kept.offsets.resize(static_cast<std::size_t>(rows) + 1);
   const std::string wrong = compositions::visit(spec, budget, [&](const auto& policy) {

@@ -20,7 +20,7 @@ const auto& scoring(const Policy& policy) {
 std::string scoring_spec(const std::string& spec, kvevict::amount budget) {
   std::string bare;
   const std::string wrong =
-      compositions::visit(spec, budget, [&](const auto& policy) { bare = to_string(scoring(policy)); });
+      compositions::visit(spec, budget, [&](const auto& policy) { bare = kvevict::to_string(scoring(policy)); });
   if (!wrong.empty()) throw std::runtime_error(wrong);
   return bare;
 }
