@@ -12,16 +12,19 @@ class prompt {
 
   [[nodiscard]] int tokens() const { return tokens_; }
   [[nodiscard]] kv_memory& cache() { return cache_; }
-  /// What all rows of all layers give to a policy.
-  [[nodiscard]] auto inputs() {
+  /// What the rows of some layers give to a policy, or those of all.
+  [[nodiscard]] auto inputs(int first_layer, int layers) {
     using namespace kvevict;
     const int heads = config_.query_heads, dims = config_.dims;
-    const strided order{.layer = offset_t{tokens_} * heads * dims, .head = dims, .slot = heads * dims};
-    const strided sums{.layer = offset_t{tokens_} * heads, .head = tokens_, .slot = 1};
-    return kvevict::inputs{cache_.view(0, config_.layers, config_.layers),
-                           query_view{entries{queries_.data(), order, dims}, heads, tokens_},
-                           log_sum_exp_view{log_sum_exp_.data(), sums}};
+    const offset_t sums_of_layer = offset_t{tokens_} * heads;
+    const strided order{.layer = sums_of_layer * dims, .head = dims, .slot = heads * dims};
+    const strided sums{.layer = sums_of_layer, .head = tokens_, .slot = 1};
+    return kvevict::inputs{
+        cache_.view(first_layer, config_.layers, layers),
+        query_view{entries{queries_.data() + first_layer * order.layer, order, dims}, heads, tokens_},
+        log_sum_exp_view{log_sum_exp_.data() + first_layer * sums.layer, sums}};
   }
+  [[nodiscard]] auto inputs() { return inputs(0, config_.layers); }
   /// One layer's rows, as an evictor takes them while a prompt runs.
   [[nodiscard]] layer_rows rows(int layer) const;
 
