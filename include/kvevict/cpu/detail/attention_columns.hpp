@@ -101,18 +101,20 @@ inline void block_peaks(const float* logits, index_t count, index_t rows, float*
   }
 }
 
-/// mass[block][row] becomes the factor of its stored exponentials: weight * 2^(m - M) / total, M the row's maximum.
+/// mass[block][row] becomes the factor of its stored exponentials: weight * 2^(m - M) / total, M the row's maximum. The
+/// block of the maximum has a mass of at least 1, so no total is 0.
 inline void block_factors(index_t blocks, index_t rows, const column_scratch& b) {
-  for (index_t r = 0; r < rows; ++r) {
-    float top = b.peak[r];
-    for (offset_t block = 1; block < blocks; ++block) top = greatest(top, b.peak[block * rows + r]);
-    double total = 0;
-    for (offset_t at = r; at < static_cast<offset_t>(blocks) * rows; at += rows) {
-      b.peak[at] = std::exp2(b.peak[at] - top);
-      total += static_cast<double>(b.mass[at]) * static_cast<double>(b.peak[at]);
+  const offset_t end = static_cast<offset_t>(blocks) * rows;
+  for (index_t r = 0; r < rows; r += packet_size) {
+    packet top = load(b.peak + r), total = broadcast(0.0F);
+    for (offset_t at = r; at < end; at += rows) top = maximum(top, load(b.peak + at));
+    for (offset_t at = r; at < end; at += rows) {
+      const packet part = exp2(subtract(load(b.peak + at), top));
+      total = multiply_add(load(b.mass + at), part, total);
+      store(b.peak + at, part);
     }
-    const auto factor = static_cast<float>(b.weight[r] / (b.visible[r] > 0 ? total : 1.0));
-    for (offset_t at = r; at < static_cast<offset_t>(blocks) * rows; at += rows) b.mass[at] = factor * b.peak[at];
+    const packet factor = divide(load(b.weight + r), total);
+    for (offset_t at = r; at < end; at += rows) store(b.mass + at, multiply(factor, load(b.peak + at)));
   }
 }
 

@@ -26,6 +26,7 @@ inline packet broadcast(float x) { return Eigen::internal::pset1<packet>(x); }
 inline packet add(const packet& a, const packet& b) { return Eigen::internal::padd(a, b); }
 inline packet subtract(const packet& a, const packet& b) { return Eigen::internal::psub(a, b); }
 inline packet multiply(const packet& a, const packet& b) { return Eigen::internal::pmul(a, b); }
+inline packet divide(const packet& a, const packet& b) { return Eigen::internal::pdiv(a, b); }
 inline packet multiply_add(const packet& a, const packet& b, const packet& c) {
   return Eigen::internal::pmadd(a, b, c);
 }
@@ -57,5 +58,11 @@ Packet add_pairs(const Packet& a, const Packet& b, std::index_sequence<I...>) {
 /// A float array as an Eigen expression, for loops that need no more.
 inline auto array(float* data, index_t count) { return Eigen::Map<Eigen::ArrayXf>(data, count); }
 inline auto array(const float* data, index_t count) { return Eigen::Map<const Eigen::ArrayXf>(data, count); }
+
+/// to[j] becomes the greater of to[j] and from[j]; where only one of them is a number, that one.
+inline void raise(float* to, const float* from, index_t count) {
+  using greater = Eigen::internal::scalar_max_op<float, float, Eigen::PropagateNumbers>;
+  array(to, count) = array(to, count).binaryExpr(array(from, count), greater{});
+}
 
 }  // namespace kvevict::detail
