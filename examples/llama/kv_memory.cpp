@@ -44,11 +44,13 @@ kv_memory::~kv_memory() {
 }
 
 void kv_memory::release(int layer) {
-  for (int h = 0; h < kv_heads_; ++h) {
+#pragma omp parallel for
+  for (int i = 0; i < 2 * kv_heads_; ++i) {
+    const int h = i % kv_heads_;
     const std::int64_t used = whole_pages(std::int64_t{lengths(layer)[h]} * dims_ * 4);
-    for (float* row : {keys(layer, h), values(layer, h)})
-      if (used < row_floats_ * 4)
-        ::madvise(row + used / 4, static_cast<std::size_t>(row_floats_ * 4 - used), MADV_DONTNEED);
+    float* const row = i < kv_heads_ ? keys(layer, h) : values(layer, h);
+    if (used < row_floats_ * 4)
+      ::madvise(row + used / 4, static_cast<std::size_t>(row_floats_ * 4 - used), MADV_DONTNEED);
   }
 }
 
