@@ -23,6 +23,12 @@ using vec [[gnu::vector_size(width * sizeof(float))]] = float;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+float sum_of_lanes(const vec& s) {
+  float sum = 0;
+  for (int i = 0; i < width; ++i) sum += s[i];
+  return sum;
+}
+
 /// Ten chains of multiply-adds: enough to hide the latency of two units, few enough for 16 registers. They start
 /// apart, because of equal chains a compiler computes one.
 float multiply_adds(std::int64_t rounds) {
@@ -34,9 +40,15 @@ float multiply_adds(std::int64_t rounds) {
     s5 = s5 * a + b, s6 = s6 * a + b, s7 = s7 * a + b, s8 = s8 * a + b, s9 = s9 * a + b;
   }
   s0 += s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;
-  float sum = 0;
-  for (int i = 0; i < width; ++i) sum += s0[i];
-  return sum;
+  return sum_of_lanes(s0);
+}
+
+/// Reads everything and writes nothing.
+float read_all(const vec* from, std::size_t count) {
+  vec s0{}, s1{}, s2{}, s3{};
+  for (std::size_t i = 0; i + 4 <= count; i += 4)
+    s0 += from[i], s1 += from[i + 1], s2 += from[i + 2], s3 += from[i + 3];
+  return sum_of_lanes(s0 + s1 + s2 + s3);
 }
 
 /// The best of several rounds: other programs only ever slow a round down.
@@ -66,6 +78,12 @@ machine_limits measure(int threads) {
     std::memcpy(to.data() + bytes / n * t, from.data() + bytes / n * t, bytes / n);
   });
   m.copy_gbs = 2.0 * bytes / copy / 1e9;
+  const double read = best_seconds(7, threads, [&] {
+    const auto n = static_cast<std::size_t>(omp_get_num_threads()), t = static_cast<std::size_t>(omp_get_thread_num());
+    constexpr std::size_t vectors = bytes / sizeof(vec);
+    sink = read_all(reinterpret_cast<const vec*>(from.data()) + vectors / n * t, vectors / n);
+  });
+  m.read_gbs = bytes / read / 1e9;
   return m;
 }
 

@@ -8,6 +8,7 @@
 struct machine_limits {
   double gflops = 0;    ///< fp32 multiply-adds from registers, two operations each, 10^9 per second
   double copy_gbs = 0;  ///< memcpy between buffers that no cache holds, bytes read plus written, 10^9 per second
+  double read_gbs = 0;  ///< reads of such a buffer, 10^9 bytes per second
 };
 
 /// Limits of `threads` threads; measured once per run and number of threads.

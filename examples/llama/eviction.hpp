@@ -18,9 +18,11 @@ class evictor {
 
   /// Positions of the slots of a row, ascending.
   [[nodiscard]] virtual std::vector<int> positions(int layer, int kv_head) const = 0;
-  /// Bytes that the policy remembers beside the cache, and seconds spent in it.
+  /// Bytes that the policy remembers beside the cache.
   [[nodiscard]] virtual std::int64_t state_bytes() const = 0;
+  /// Seconds spent in the policy, and how many of them it only listened.
   [[nodiscard]] virtual double seconds() const = 0;
+  [[nodiscard]] virtual double observe_seconds() const = 0;
 };
 
 /// What is wrong with a spec ("ada_snapkv:window=16"), or nothing.

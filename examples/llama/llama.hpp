@@ -39,8 +39,9 @@ class llama {
   explicit llama(const std::filesystem::path& folder);
 
   [[nodiscard]] const llama_config& config() const { return config_; }
-  /// Bytes of weights that one decoded token reads.
+  /// Bytes of weights that one decoded token reads: all matrices, the embedding as the last of them.
   [[nodiscard]] std::int64_t weight_bytes() const;
+  [[nodiscard]] bool bf16() const { return embedding_.bf16; }
 
   using after_attention = std::function<void(const layer_rows&)>;
   /// Runs new tokens at the positions `position`, `position` + 1, ..: their keys and values are appended to the cache,

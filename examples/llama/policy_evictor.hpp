@@ -29,14 +29,18 @@ class policy_evictor final : public evictor {
   void after_attention(const layer_rows& rows, int slack) override {
     using namespace kvevict;
     const auto start_time = std::chrono::steady_clock::now();
+    const auto since_start = [&] {
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time).count();
+    };
     const auto held = cache_.view(rows.layer, model_.layers);
     const strided order{.head = model_.dims, .slot = model_.query_heads * model_.dims};
     const inputs in{held, query_view{entries{rows.queries, order, model_.dims}, model_.query_heads, rows.tokens},
                     log_sum_exp_view{rows.log_sum_exp, strided{.head = rows.tokens, .slot = 1}}};
     const decode_state of = state(rows.layer);
     require(observe(on_, policy_, of, in, room(workspace_bytes(on_, policy_, of, in))));
+    observe_seconds_ += since_start();
     if (slack >= 0) make_room(of, inputs{held}, slack, rows.layer);
-    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_time).count();
+    seconds_ += since_start();
   }
 
   [[nodiscard]] std::vector<int> positions(int layer, int kv_head) const override {
@@ -49,6 +53,7 @@ class policy_evictor final : public evictor {
     return bytes;
   }
   [[nodiscard]] double seconds() const override { return seconds_; }
+  [[nodiscard]] double observe_seconds() const override { return observe_seconds_; }
 
  private:
   template <class Inputs>
@@ -86,7 +91,7 @@ class policy_evictor final : public evictor {
   std::vector<kvevict::cache_line> scratch_;
   std::vector<kvevict::index_t> slots_;
   std::vector<kvevict::offset_t> offsets_;
-  double seconds_ = 0;
+  double seconds_ = 0, observe_seconds_ = 0;
 };
 
 /// The evictor of a spec that has head-wise budgets, or has not.
