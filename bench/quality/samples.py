@@ -93,10 +93,11 @@ def haystack(text, sentences, draw):
 def needle(name, text, keys, encode):
     draw = random.Random(f"{SEED} {name} {keys}")
     cities = draw.sample(CITIES, keys)
-    numbers = [str(draw.randrange(10000, 100000)) for _ in cities]
+    firsts = draw.sample("123456789", keys)  # each another: only a first digit asks which number is meant
+    numbers = [first + f"{draw.randrange(10000):04}" for first in firsts]
     hay = haystack(text, [f"The secret number of {c} is {n}" for c, n in zip(cities, numbers)], draw)
     asked = draw.randrange(keys)
-    ask = f"\n\nWhat is the secret number of {cities[asked]}? It is in the text above."
+    ask = f"\n\nWhat is the secret number of {cities[asked]}?"
     parts = [user(hay), ask + ASSISTANT, f"The secret number of {cities[asked]} is ", numbers[asked]]
     ids = [encode(part) for part in parts]
     whole, context = sum(ids, []), len(ids[0])
