@@ -51,7 +51,7 @@ def comparisons(policies):
         for spec in policies:
             ada, name, options = parse(spec)
             if name == "ahakv" and options.get(part, with_it) == with_it and not options.keys() - AHAKV.keys():
-                label = PARTS[part] + ("" if spec == "ahakv" else f", {spec}")
+                label = PARTS[part] + ("" if not (ada or options) else f" ({spec.removeprefix('ahakv:')})")
                 add("AhaKV's parts", label, spec, unparse("ada_" * ada + name, options | {part: without}))
     for spec in policies:
         ada, name, options = parse(spec)
