@@ -39,7 +39,8 @@ std::set<run_key> read_done(const std::filesystem::path& path) {
     const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
     if (in.eof() || json.is_discarded()) break;
     whole += line.size() + 1;
-    done.insert({json.at("sample"), json.at("policy"), json.at("budget")});
+    const auto text = [&](const char* field) { return json.at(field).get<std::string>(); };
+    done.insert(run_key{text("sample"), text("policy"), text("budget")});
   }
   in.close();
   if (std::filesystem::exists(path)) std::filesystem::resize_file(path, whole);
