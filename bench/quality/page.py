@@ -14,21 +14,20 @@ import pictures
 import tables
 
 LIMITS = """
-<p>One model of 135 million parameters, one seed of needles, a dozen texts in English: these are differences on this
-model and these texts, not a ranking of policies.</p>
+<p>One model of 135 million parameters, one draw of needles, a few texts: these are differences on this model and these
+texts, not a ranking of policies.</p>
 <ul>
 <li>Small models attend differently. The logits of this one spread over a standard deviation of 3.9 where AhaKV's step
 gain assumes 1, so the gain sharpens attention that is sharp already. The order that AhaKV's paper reports on larger
-models (AhaKV, SnapKV, H2O, StreamingLLM) was not reproduced with this model, neither here nor with PyTorch. That
-refutes nothing about larger ones, and supports nothing.</li>
+models (AhaKV, SnapKV, H2O, StreamingLLM) was not reproduced when PyTorch measured this one. That neither refutes nor
+supports what the paper says of larger ones.</li>
 <li>A few positions rule the mean KLD, and they favour policies that keep what is recent. The geometric mean weighs all
 positions alike and separates more pairs. Both are given.</li>
-<li>No single number is honest: what is best at prose can be worst at finding a needle, and the other way round. A
-needle whose question the policy knew is another task than one that is asked when the cache is already cut.</li>
+<li>No single number is honest: what does well at prose can fail at finding a needle, and the other way round. A needle whose question the policy knew is another task than one that is asked when the cache is already cut.</li>
 <li>Exact match has a floor: below some budget most policies are at 0 %, and equal only in that. The answer's negative
 log-likelihood still tells them apart, so pairs are compared by it.</li>
 <li>Long contexts, reasoning, instructions and code are beyond this model, so nothing is said about them.</li>
-<li>The samples of one document share its author. Among many pairs some have |z| above 2 by chance: of 36 pairs of equal
+<li>Samples of one document are not independent. Among many pairs some have |z| above 2 by chance: of 36 pairs of equal
 policies on 12 documents, two or three.</li>
 </ul>"""
 STYLE = """body{font:15px/1.5 sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}img{max-width:100%}

@@ -68,8 +68,9 @@ def full_line(results, measure):
     if not results.has(measure, *paired.FULL):
         return ""
     summary = results.summary(measure, *paired.FULL)
-    shown = [f"{COLUMNS[c][0]} {number(summary[c], *COLUMNS[c][1:])}"
-             for c in dict.fromkeys(["nll", "accuracy", columns(measure)[-1]]) if c != "agreement"]
+    fields = dict.fromkeys(["nll", "accuracy", *columns(measure)])
+    shown = [COLUMNS[c][0].replace(", %", "") + " " + number(summary[c], *COLUMNS[c][1:]) + " %" * ("%" in COLUMNS[c][0])
+             for c in fields if c in ("nll", "accuracy", "exact")]
     return f"The full cache: {', '.join(shown)}; {summary['nll'].count} samples."
 
 
