@@ -119,15 +119,16 @@ def page(data):
     results = paired.Results(data["results"])
     counts = collections.Counter(s["measure"] for s in data["samples"])
     said = ", ".join(f"{n} of {m}" for m, n in counts.items())
+    along = f", evicted again at {data['decode']} slots above the budget" if data.get("decode") is not None else ""
     problems = sorted({f"{p} at {b}, {tables.name(m)}: {why}" for (m, p, b), why in results.problems.items()})
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>What eviction costs in quality</title>"
         f"<style>{STYLE}</style><h1>What eviction policies cost a real model in quality</h1>",
-        f"<p>{html.escape(data['date'])}, {html.escape(data['machine'])}. Model SmolLM2-135M-Instruct in fp32, sha256 "
+        f"<p>{html.escape(data['date'])}, {html.escape(data['machine'])}. Model: {html.escape(data['model'])}, sha256 "
         f"<code>{html.escape(data['model_sha256'][:16])}</code>. Documents: {html.escape(data['documents'])}. Samples: "
         f"{html.escape(said)}. Made by <code>{html.escape(data['command'])}</code>.</p>",
         "<p>Each sample is read once with the full cache; then every policy evicts from that cache, and the same tokens "
-        "follow under each. So policies are compared on the same samples, and a difference has its standard error over "
+        f"follow under each{along}. So policies are compared on the same samples, and a difference has its standard error over "
         "samples: z is the difference in such errors. Prose is compared by the logarithm of the KLD, all else by the "
         "negative log-likelihood (NLL) of what was to be said. ± is one standard error. No policy is called best that is "
         "not at least two errors from each other one.</p>",

@@ -3,7 +3,7 @@
 """What policies cost a real model in quality: prose, copying and needles, beside the full cache.
 
     ./dev quality [--documents DIR] [--set report|training] [--measure prose,copy,needle] [--only TEXT]
-                  [--policy SPEC]... [--budget P%]... [--json FILE] [--out DIR] [--fresh]
+                  [--policy SPEC]... [--budget P%]... [--decode N] [--json FILE] [--out DIR] [--fresh]
 
 Without options: every policy of policies.txt at 10, 25 and 50 % on the twelve documents of documents/report. That takes
 a while; after an interrupt the same command goes on where it was. What was measured stays in build/quality, under the
@@ -27,6 +27,7 @@ import tables
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+MODEL = "SmolLM2-135M-Instruct, weights of a 4-bit file (Q4_1) in fp32"
 BUDGETS = ["10%", "25%", "50%"]
 
 
@@ -39,6 +40,8 @@ def arguments():
     parser.add_argument("--only", default="", metavar="TEXT", help="only samples that have this in their name")
     parser.add_argument("--policy", action="append", help="a spec, several times; default: those of policies.txt")
     parser.add_argument("--budget", action="append", help=f"several times; default: {' '.join(BUDGETS)}")
+    parser.add_argument("--decode", type=int, metavar="N",
+                        help="token by token, and evict again when heads hold N slots above their budgets")
     parser.add_argument("--json", type=pathlib.Path, help="everything measured, and where and how")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "quality", help="folder of the page")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
@@ -91,7 +94,7 @@ def measure(command, samples, runs):
                     done, spent = done + work[line["sample"]], spent + line["seconds"]
                 about = f"about {clock(left * spent / done)} left" if done else "measured before"
                 print(f"  {i} of {len(samples)}, {line['sample']}: {clock(time.monotonic() - start)} passed, {about}"
-                      .ljust(100), end=ends, file=sys.stderr, flush=True)
+                      .ljust(100 if ends == "\r" else 0), end=ends, file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             program.terminate()
             sys.exit("\nquality: interrupted; the same command goes on where it was")
@@ -139,7 +142,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     samples_file = make_samples(args, work)
     model_sum, specs = checksum(args.model / "model.safetensors"), policy_specs(args)
-    name = hashlib.sha256("".join([checksum(samples_file), model_sum, checksum(args.engine)]).encode()).hexdigest()[:16]
+    settings = [checksum(samples_file), model_sum, checksum(args.engine), f"decode {args.decode}"]
+    name = hashlib.sha256(" ".join(settings).encode()).hexdigest()[:16]
     results = work / f"results-{name}.jsonl"
     if args.fresh:
         results.unlink(missing_ok=True)
@@ -154,11 +158,12 @@ def main():
     command = [args.engine, "--model", args.model, "--samples", run_file, "--policies", policy_file, "--out", results]
     for budget in args.budget:
         command += ["--budget", budget]
+    command += [] if args.decode is None else ["--decode", args.decode]
     measure(command, samples, len(specs) * len(args.budget) + 1)
 
     lines = list(read_results(results, samples, specs, args.budget))
-    everything = {"machine": machine(), "date": datetime.date.today().isoformat(), "model": args.model.resolve().name,
-                  "model_sha256": model_sum, "command": "./dev quality " + shlex.join(sys.argv[1:]),
+    everything = {"machine": machine(), "date": datetime.date.today().isoformat(), "model": MODEL, "model_sha256": model_sum,
+                  "decode": args.decode, "command": "./dev quality " + shlex.join(sys.argv[1:]),
                   "documents": str(args.documents) if args.documents else f"bench/quality/documents/{args.set}",
                   "samples": [{k: s[k] for k in ("sample", "measure", "scored")} | {"context": len(s["context"])}
                               for s in samples], "results": lines}
