@@ -23,7 +23,8 @@ models (AhaKV, SnapKV, H2O, StreamingLLM) was not reproduced when PyTorch measur
 supports what the paper says of larger ones.</li>
 <li>A few positions rule the mean KLD, and they favour policies that keep what is recent. The geometric mean weighs all
 positions alike and separates more pairs. Both are given.</li>
-<li>No single number is honest: what does well at prose can fail at finding a needle, and the other way round. A needle whose question the policy knew is another task than one that is asked when the cache is already cut.</li>
+<li>No single number is honest: what does well at prose can fail at finding a needle, and the other way round. A
+needle whose question the policy knew is another task than one that is asked when the cache is already cut.</li>
 <li>Exact match has a floor: below some budget most policies are at 0 %, and equal only in that. The answer's negative
 log-likelihood still tells them apart, so pairs are compared by it.</li>
 <li>Long contexts, reasoning, instructions and code are beyond this model, so nothing is said about them.</li>
@@ -42,13 +43,14 @@ INTRO = {
     "prose": "2048 tokens of a document, evicted once, then 128 tokens of the same text, each judged against what the "
              "full cache predicts (KLD). Perplexity is that of the text.",
     "copy": "A text of about 640 tokens, evicted, and its beginning once more, which the model is to go on copying.",
-    "needle": "Sentences with secret numbers in a text of about 640 tokens. Asked before: the question is a part of what "
-              "is evicted from, so the newest queries know it. Asked after: nothing knew it."}
+    "needle":
+        "Sentences with secret numbers in a text of about 640 tokens. Asked before: the question is a part of "
+        "what is evicted from, so the newest queries know it. Asked after: nothing knew it."}
 QUESTIONS = {
     "AhaKV's parts": "Each part against AhaKV without it, all else equal.",
     "Ada-KV's budgets over a scorer": "The same scores, budgets of heads by Ada-KV (mixture) against equal ones.",
-    "Ada-KV's mixture instead of its minimum": "Its two safeguards: the mixture of Ada-KV's and equal budgets against a "
-                                               "minimum for each head.",
+    "Ada-KV's mixture instead of its minimum":
+        "Its two safeguards: the mixture of Ada-KV's and equal budgets against a minimum for each head.",
     "Pooled instead of unpooled": "The score of a slot smoothed over its neighbours against its own."}
 
 
@@ -127,11 +129,11 @@ def page(data):
         f"<p>{html.escape(data['date'])}, {html.escape(data['machine'])}. Model: {html.escape(data['model'])}, sha256 "
         f"<code>{html.escape(data['model_sha256'][:16])}</code>. Documents: {html.escape(data['documents'])}. Samples: "
         f"{html.escape(said)}. Made by <code>{html.escape(data['command'])}</code>.</p>",
-        "<p>Each sample is read once with the full cache; then every policy evicts from that cache, and the same tokens "
-        f"follow under each{along}. So policies are compared on the same samples, and a difference has its standard error over "
-        "samples: z is the difference in such errors. Prose is compared by the logarithm of the KLD, all else by the "
-        "negative log-likelihood (NLL) of what was to be said. ± is one standard error. No policy is called best that is "
-        "not at least two errors from each other one.</p>",
+        "<p>Each sample is read once with the full cache; then every policy evicts from that cache, and the same "
+        f"tokens follow under each{along}. So policies are compared on the same samples, and a difference has its "
+        "standard error over samples: z is the difference in such errors. Prose is compared by the logarithm of "
+        "the KLD, all else by the negative log-likelihood (NLL) of what was to be said. ± is one standard error. "
+        "No policy is called best that is not at least two errors from each other one.</p>",
         "<h2>What this model cannot tell</h2>", LIMITS, *measurements(results), *questions(results)]
     if problems:
         parts.append("<h2>Not run</h2><ul>" + "".join(f"<li>{html.escape(p)}</li>" for p in problems) + "</ul>")

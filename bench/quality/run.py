@@ -162,11 +162,11 @@ def main():
     measure(command, samples, len(specs) * len(args.budget) + 1)
 
     lines = list(read_results(results, samples, specs, args.budget))
-    everything = {"machine": machine(), "date": datetime.date.today().isoformat(), "model": MODEL, "model_sha256": model_sum,
-                  "decode": args.decode, "command": "./dev quality " + shlex.join(sys.argv[1:]),
-                  "documents": str(args.documents) if args.documents else f"bench/quality/documents/{args.set}",
-                  "samples": [{k: s[k] for k in ("sample", "measure", "scored")} | {"context": len(s["context"])}
-                              for s in samples], "results": lines}
+    shown = [{k: s[k] for k in ("sample", "measure", "scored")} | {"context": len(s["context"])} for s in samples]
+    everything = {
+        "machine": machine(), "date": datetime.date.today().isoformat(), "model": MODEL, "model_sha256": model_sum,
+        "decode": args.decode, "command": "./dev quality " + shlex.join(sys.argv[1:]),
+        "documents": str(args.documents or f"bench/quality/documents/{args.set}"), "samples": shown, "results": lines}
     print(tables.text(paired.Results(lines)))
     args.out.mkdir(parents=True, exist_ok=True)
     json_file = args.json or args.out / "quality.json"

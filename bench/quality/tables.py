@@ -60,8 +60,8 @@ def heads(measure):
 
 def aligned(table):
     widths = [max(map(len, column)) for column in zip(*table)]
-    return "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
-                     for row in table)
+    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def full_line(results, measure):
@@ -69,8 +69,10 @@ def full_line(results, measure):
         return ""
     summary = results.summary(measure, *paired.FULL)
     fields = dict.fromkeys(["nll", "accuracy", *columns(measure)])
-    shown = [COLUMNS[c][0].replace(", %", "") + " " + number(summary[c], *COLUMNS[c][1:]) + " %" * ("%" in COLUMNS[c][0])
-             for c in fields if c in ("nll", "accuracy", "exact")]
+    shown = []
+    for field in (f for f in fields if f in ("nll", "accuracy", "exact")):
+        head, *form = COLUMNS[field]
+        shown.append(head.replace(", %", "") + " " + number(summary[field], *form) + " %" * head.endswith("%"))
     return f"The full cache: {', '.join(shown)}; {summary['nll'].count} samples."
 
 

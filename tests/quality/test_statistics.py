@@ -72,7 +72,7 @@ class Statistics(unittest.TestCase):
         self.assertNotIn("perplexity_change", paired.Results([line("x", "a")]).summary("prose", "a", "10%"))
 
     def test_the_full_cache_is_no_policy(self):
-        r = paired.Results([line("x", "full", "100%"), line("x", "a", "50%"), line("x", "a", "512"), line("x", "a", "5%"),
+        r = paired.Results([line("x", "full", "100%"), *(line("x", "a", b) for b in ("50%", "512", "5%")),
                             line("x", "b", problem="too small a budget")])
         self.assertEqual(r.policies(), ["a"])
         self.assertEqual(r.budgets(), ["512", "5%", "50%"])
