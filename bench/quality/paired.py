@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 FULL = ("full", "100%")
+FEW = 8  # with fewer samples a standard error is too uncertain for a verdict
 # What pairs of policies are compared by, lower is better: the logarithm of the KLD over prose, because few positions
 # rule its mean; elsewhere the negative log-likelihood of what had to be said, because exact matches have a floor.
 COMPARED = {"prose": "log_kld"}
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
 
     @property
     def clear(self):
-        return self.difference.z is not None and abs(self.difference.z) > 2
+        return self.difference.count >= FEW and self.difference.z is not None and abs(self.difference.z) > 2
 
 
 def mean(values):
@@ -128,8 +129,8 @@ class Results:
         if len(order) < 2:
             return "One policy alone: nothing to compare."
         lowest, others = order[0][0], order[1:]
-        if any(pair is not None and pair.difference.error is None for _, _, pair in others):
-            return f"{lowest} has the lowest value; one sample cannot tell whether that means anything."
+        if max(value.count for _, value, _ in order) < FEW:
+            return f"{lowest} has the lowest value; fewer than {FEW} samples cannot tell whether that means anything."
         near = [p for p, _, pair in others if pair is None or not pair.clear]
         if near:
             shown = ", ".join(near[:4]) + (f" and {len(near) - 4} more" if len(near) > 4 else "")

@@ -45,7 +45,9 @@ class Statistics(unittest.TestCase):
         self.assertAlmostEqual(pair.difference.error, math.sqrt(1 / 3 / 4))
         self.assertAlmostEqual(pair.difference.z, -1.5 / math.sqrt(1 / 12))
         self.assertEqual(pair.same_sign, 4)
-        self.assertTrue(pair.clear)
+        self.assertFalse(pair.clear)  # so few samples tell nothing
+        more = table({"a": [0, 100, 200, 300] * 2, "b": [1, 102, 201, 302] * 2})
+        self.assertTrue(more.pair("prose", ("a", "10%"), ("b", "10%"), "log_kld").clear)
         self.assertIsNone(r.pair("prose", ("a", "10%"), ("b", "25%"), "log_kld"))
 
     def test_pairs_use_common_samples_only(self):
@@ -80,10 +82,10 @@ class Statistics(unittest.TestCase):
 
     def test_nobody_is_lowest_alone_without_z(self):
         self.assertIn("a has the lowest value; it is not apart (|z| > 2) from 1 of the 2 others: b.",
-                      table({"a": [0, 0, 0], "b": [1, -1, 0.3], "c": [9, 9.1, 9]}).verdict("prose", "10%"))
-        apart = table({"a": [0, 0, 0], "b": [1, 1.2, 1.1]}).verdict("prose", "10%")
-        self.assertEqual(apart, "a has the lowest value, with |z| of 19.1 or more to each of the 1 others.")
-        self.assertIn("one sample cannot tell", table({"a": [0], "b": [1]}).verdict("prose", "10%"))
+                      table({"a": [0] * 9, "b": [1, -1, 0.3] * 3, "c": [9, 9.1, 9] * 3}).verdict("prose", "10%"))
+        apart = table({"a": [0] * 9, "b": [1, 1.2, 1.1] * 3}).verdict("prose", "10%")  # errors sqrt(.06 / 8 / 9)
+        self.assertEqual(apart, "a has the lowest value, with |z| of 38.1 or more to each of the 1 others.")
+        self.assertIn("fewer than 8 samples cannot tell", table({"a": [0] * 7, "b": [1] * 7}).verdict("prose", "10%"))
 
     def test_other_measures_compare_the_answer(self):
         r = table({"a": [3, 4], "b": [1, 2]}, field="nll", measure="needle-1-after")
