@@ -46,6 +46,7 @@
 #include <kvevict/policy/accumulated_attention.hpp>
 #include <kvevict/policy/adakv.hpp>
 #include <kvevict/policy/ahakv.hpp>
+#include <kvevict/policy/decayed_keydiff.hpp>
 #include <kvevict/policy/full.hpp>
 #include <kvevict/policy/h2o.hpp>
 #include <kvevict/policy/keydiff.hpp>

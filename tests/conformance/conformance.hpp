@@ -30,6 +30,7 @@ void for_each_policy(const F& f) {
   f(ahakv<>{.budget = b, .window = 8, .sinks = 2});
   f(knorm{.budget = b, .recent = 3});
   f(keydiff{.budget = b, .sinks = 4});
+  f(decayed_keydiff{.budget = b, .window = 8, .decay = 3});
   f(pyramidkv<>{.budget = b, .window = 4, .beta = 3});
   f(adakv{ahakv<>{.budget = b, .window = 8}});
   f(adakv{pyramidkv<score::avg_pool>{.budget = b, .window = 4, .beta = 3}, 0.5, budget::safeguard::minimum});

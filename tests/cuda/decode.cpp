@@ -419,6 +419,7 @@ TEST_CASE("decode kernels: heads that share a budget, and policies that remember
     check_life(kvevict::random{.budget = b, .seed = 7, .recent = 2}, every, steps, seed + 4);
     check_life(knorm{.budget = b}, every, steps, seed + 5);
     check_life(keydiff{.budget = b, .recent = 3}, every, steps, seed + 6);
+    check_life(adakv{decayed_keydiff{.budget = b, .window = 5, .decay = 3}}, every, steps, seed + 7);
   }
 }
 

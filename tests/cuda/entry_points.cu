@@ -33,6 +33,8 @@ template status kvevict::evict(const gpu&, const nacl&, const inputs<held<float>
                                const workspace&);
 template status kvevict::evict(const gpu&, const keydiff&, const inputs<held<bfloat16>>&, const selection&,
                                const workspace&);
+template status kvevict::evict(const gpu&, const adakv<decayed_keydiff>&,
+                               const inputs<held<bfloat16>, asked<bfloat16>>&, const selection&, const workspace&);
 template status kvevict::evict(const gpu&, const knorm&, const inputs<held<bfloat16>>&, const selection&,
                                const workspace&);
 template status kvevict::evict(const gpu&, const streaming_llm&, const inputs<held<bfloat16>>&, const selection&,

@@ -31,6 +31,7 @@ void each_policy(const kvevict::amount& budget, const F& f) {
   f(streaming_llm{.budget = budget});
   f(knorm{.budget = budget, .sinks = 2});
   f(keydiff{.budget = budget, .recent = 3});
+  f(adakv{decayed_keydiff{.budget = budget}});
   f(accumulated_attention{.budget = budget});
   f(h2o{.budget = budget});
   f(tova{.budget = budget});

@@ -332,6 +332,7 @@ TEST_CASE("row programs: policies by key scores, and the whole scorer of AhaKV f
     };
     near(knorm{.budget = percent(50)}, 1e-5F);
     near(keydiff{.budget = percent(50)}, 1e-5F);
+    near(decayed_keydiff{.budget = percent(50), .window = 1}, 1e-5F);
     near(ahakv<score::plain_gain>{.budget = percent(50), .window = 1}, 1e-6F);
     near(policy_of(score::weighted_sum{score::key_norm{} | score::share_of_max{},
                                        score::product{score::key_diff{} | score::power{.offset = 1, .exponent = 2},

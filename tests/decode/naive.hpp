@@ -76,15 +76,16 @@ struct cache {
       for (vec& a : row_of) pick(a);
   }
 
-  /// Sum over the last `window` tokens of what their queries give to the keys cached now, mean over the group.
-  [[nodiscard]] vec window_sum(index_t row, index_t window,
-                               const std::function<double(index_t)>& by = oracle::one) const {
+  /// Sum over the last `window` tokens of what their queries give to the keys cached now, mean over the group; `by` is
+  /// a gain by tokens seen, `weight` one by age.
+  [[nodiscard]] vec window_sum(index_t row, index_t window, const std::function<double(index_t)>& by = oracle::one,
+                               const std::function<double(index_t)>& weight = oracle::one) const {
     std::vector<vec> group;
     for (index_t g = 0; g < of->group; ++g) {
       vec s(heads[std::size_t(row)].cached.size(), 0.0);
       for (index_t p = std::max(0, seen - window); p < seen; ++p) {
         const vec a = attention(row, g, p, by(p + 1));
-        for (std::size_t j = 0; j < s.size(); ++j) s[j] += a[j];
+        for (std::size_t j = 0; j < s.size(); ++j) s[j] += weight(seen - 1 - p) * a[j];
       }
       group.push_back(s);
     }

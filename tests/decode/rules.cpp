@@ -86,6 +86,21 @@ vec aha_score(const naive::cache& c, index_t row, index_t window) {
   return times(c.window_sum(row, window, step_gain), c.prior(row, 5));
 }
 
+vec key_diff(const naive::cache& c, index_t row) {
+  const auto& cached = c.heads[std::size_t(row)].cached;
+  const auto dot = [&](const vec& a, const vec& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); };
+  vec mean(std::size_t(c.of->dim), 0.0), s;
+  for (const index_t p : cached) {
+    const vec k(c.of->key(row, p), c.of->key(row, p) + c.of->dim);
+    for (std::size_t d = 0; d < k.size(); ++d) mean[d] += k[d] / std::sqrt(dot(k, k)) / double(cached.size());
+  }
+  for (const index_t p : cached) {
+    const vec k(c.of->key(row, p), c.of->key(row, p) + c.of->dim);
+    s.push_back(-dot(k, mean) / std::sqrt(dot(k, k) * dot(mean, mean)));
+  }
+  return s;
+}
+
 /// The mean of a score over all kv_heads of a layer.
 vec over_layer(const naive::cache& c, index_t row, const std::function<vec(index_t)>& score) {
   const index_t heads = c.of->shape.kv_heads, first = row / heads * heads;
@@ -198,21 +213,20 @@ TEST_CASE("keys only: norms and KeyDiff over what is cached") {
                                                            return s;
                                                          },
                                                          0, 2));
-  const auto key_diff = [](const naive::cache& c, index_t row) {
-    const auto& cached = c.heads[std::size_t(row)].cached;
-    const auto dot = [&](const vec& a, const vec& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); };
-    vec mean(std::size_t(c.of->dim), 0.0), s;
-    for (const index_t p : cached) {
-      const vec k(c.of->key(row, p), c.of->key(row, p) + c.of->dim);
-      for (std::size_t d = 0; d < k.size(); ++d) mean[d] += k[d] / std::sqrt(dot(k, k)) / double(cached.size());
-    }
-    for (const index_t p : cached) {
-      const vec k(c.of->key(row, p), c.of->key(row, p) + c.of->dim);
-      s.push_back(-dot(k, mean) / std::sqrt(dot(k, k) * dot(mean, mean)));
-    }
-    return s;
-  };
   same_as(keydiff{.budget = slots(held), .sinks = 2}, uniform(key_diff, 2, 0));
+}
+
+TEST_CASE("decayed attention times KeyDiff's factor, heads sharing") {
+  naive::rule rule = uniform(
+      [](const naive::cache& c, index_t row) {
+        vec unlike = key_diff(c, row);
+        for (double& x : unlike) x = (1 + x) * (1 + x);
+        return times(c.window_sum(row, 12, oracle::one, [](index_t age) { return std::exp(-age / 5.0); }), unlike);
+      },
+      4, held * 3 / 10);
+  rule.joint = true;
+  rule.floor = 0.2;
+  same_as(adakv{decayed_keydiff{.budget = slots(held), .window = 12, .decay = 5}}, rule);
 }
 
 TEST_CASE("chance: a token's number never changes; NACL draws anew by the scores of the moment") {

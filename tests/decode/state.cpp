@@ -37,6 +37,7 @@ void for_each_policy(const F& f) {
   f(ahakv<score::step_gain, every_row>{.budget = b, .window = 8}, pieces::same_sums);
   f(knorm{.budget = b}, pieces::same_bits);
   f(keydiff{.budget = b, .recent = 3}, pieces::same_bits);
+  f(adakv{decayed_keydiff{.budget = b, .window = 8, .decay = 5}}, pieces::same_bits);
   f(adakv{ahakv<>{.budget = b, .window = 8}}, pieces::same_bits);
   f(adakv{h2o{.budget = b}}, pieces::same_sums);
 }

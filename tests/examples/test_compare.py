@@ -20,8 +20,8 @@ import unittest
 COMPARE = PRETENDING = None
 DTYPES = {"F32": "f", "F16": "e"}
 NAMES = ["full", "random", "streaming_llm", "accumulated_attention", "h2o", "tova", "snapkv", "nacl", "ahakv", "knorm",
-         "keydiff", "pyramidkv"]
-WINDOWED = {"snapkv", "nacl", "ahakv", "pyramidkv"}
+         "keydiff", "pyramidkv", "decayed_keydiff"]
+WINDOWED = {"snapkv", "nacl", "ahakv", "pyramidkv", "decayed_keydiff"}
 
 
 def flat(tensor):

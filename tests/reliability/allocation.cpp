@@ -74,6 +74,7 @@ void for_each_policy(const F& f) {
   f(ahakv<>{.budget = b, .window = 8});
   f(knorm{.budget = b});
   f(keydiff{.budget = b});
+  f(decayed_keydiff{.budget = b, .window = 8});
   f(pyramidkv<>{.budget = b});
   f(adakv{snapkv<>{.budget = b, .window = 8}});
   f(adakv{ahakv<>{.budget = b, .window = 8}, 0.3, budget::safeguard::minimum});

@@ -30,6 +30,7 @@ void for_each_policy(amount b, index_t window, const F& f) {
   f(ahakv<>{.budget = b, .window = window, .recent = 0});
   f(knorm{.budget = b});
   f(keydiff{.budget = b});
+  f(decayed_keydiff{.budget = b, .window = window, .recent = slots(0), .sinks = 0});
   f(pyramidkv<>{.budget = b, .window = window, .beta = 1.5, .recent = 0});
   f(adakv{ahakv<>{.budget = b, .window = window, .recent = 0}});
   f(adakv{knorm{.budget = b}, 0.5, budget::safeguard::minimum});
@@ -367,10 +368,10 @@ TEST_CASE("rows and streams of more than 2^24 tokens: the latest stay, one by on
 
 TEST_CASE("rows of one slot: every policy") {
   const std::vector<std::tuple<const char*, float>> expected{
-      {"full", 0},  {"random", -1}, {"streaming_llm", 0}, {"accumulated_attention", 1},
-      {"h2o", 1},   {"tova", 1},    {"snapkv", 1},        {"nacl", 1},
-      {"ahakv", 1}, {"knorm", -5},  {"keydiff", -1},      {"pyramidkv", 1},
-      {"ahakv", 1}, {"knorm", -5}};
+      {"full", 0},      {"random", -1}, {"streaming_llm", 0}, {"accumulated_attention", 1},
+      {"h2o", 1},       {"tova", 1},    {"snapkv", 1},        {"nacl", 1},
+      {"ahakv", 1},     {"knorm", -5},  {"keydiff", -1},      {"decayed_keydiff", 0},
+      {"pyramidkv", 1}, {"ahakv", 1},   {"knorm", -5}};
   std::size_t number = 0;
   for_each_policy(slots(1), 1, [&](const auto& policy) {
     const auto& [name, score] = expected[number++];

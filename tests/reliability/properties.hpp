@@ -246,7 +246,7 @@ void run_life_in(choices& c) {
   const double floor = c.between(0, 10) / 10.0;
   const auto kind = c.one_in(2) ? budget::safeguard::mixture : budget::safeguard::minimum;
   const auto live = [&](const auto& policy) { run_life_of<E, Kind>(c, policy, shape, group, dim); };
-  switch (c.between(0, 6)) {
+  switch (c.between(0, 7)) {
     case 0:
       return live(h2o{.budget = budget, .sinks = sinks});
     case 1:
@@ -255,6 +255,9 @@ void run_life_in(choices& c) {
       return live(ahakv<>{.budget = budget, .window = window, .sinks = sinks, .recent = recent});
     case 3:
       return live(keydiff{.budget = budget, .sinks = sinks, .recent = std::max(0, recent)});
+    case 6:
+      return live(decayed_keydiff{
+          .budget = budget, .window = window, .decay = 3, .recent = slots(std::max(0, recent)), .sinks = sinks});
     case 4:
       return live(nacl{.budget = budget, .window = window, .sinks = sinks, .recent = recent});
     case 5:

@@ -143,6 +143,7 @@ void for_each_policy(const F& f) {
   f(ahakv<>{.budget = b, .window = 6});
   f(knorm{.budget = b});
   f(keydiff{.budget = b});
+  f(decayed_keydiff{.budget = b, .window = 8});
   f(pyramidkv<>{.budget = b, .window = 4, .beta = 3});
   f(adakv{ahakv<>{.budget = b, .window = 6}});
   f(adakv{knorm{.budget = b}, 0.5, budget::safeguard::minimum});

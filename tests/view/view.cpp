@@ -183,6 +183,7 @@ TEST_CASE("keys alone, and a latent cache whose values lie inside its keys") {
   check(snapkv<>{.budget = slots(20), .window = 4});
   check(knorm{.budget = slots(20)});
   check(keydiff{.budget = slots(20)});
+  check(decayed_keydiff{.budget = slots(20)});
   check(streaming_llm{.budget = slots(20)});
   check(adakv{tova{.budget = slots(20)}});
   const host::kept prior = host::evict(ahakv<>{.budget = slots(20), .window = 4}, inputs{latent, p.query_rows()});

@@ -5,6 +5,7 @@
 #include <kvevict/policy/accumulated_attention.hpp>
 #include <kvevict/policy/adakv.hpp>
 #include <kvevict/policy/ahakv.hpp>
+#include <kvevict/policy/decayed_keydiff.hpp>
 #include <kvevict/policy/full.hpp>
 #include <kvevict/policy/h2o.hpp>
 #include <kvevict/policy/keydiff.hpp>
@@ -35,9 +36,9 @@
 namespace kvevict {
 
 /// Every name a spec can start with; each may have `ada_` before it.
-inline constexpr std::string_view policy_names[] = {"full",  "random", "streaming_llm", "accumulated_attention",
-                                                    "h2o",   "tova",   "snapkv",        "nacl",
-                                                    "ahakv", "knorm",  "keydiff",       "pyramidkv"};
+inline constexpr std::string_view policy_names[] = {
+    "full",  "random",  "streaming_llm", "accumulated_attention", "h2o", "tova", "snapkv", "nacl", "ahakv",
+    "knorm", "keydiff", "pyramidkv",     "decayed_keydiff"};
 
 /// A number of slots ("512") or a share ("25%"); false if the text is neither.
 [[nodiscard]] inline bool parse_amount(std::string_view text, amount& out) {
@@ -179,6 +180,7 @@ std::string with_type(std::string_view name, const option_text& options, const F
   if (name == nacl::name) return f(nacl{});
   if (name == knorm::name) return f(knorm{});
   if (name == keydiff::name) return f(keydiff{});
+  if (name == decayed_keydiff::name) return f(decayed_keydiff{});
   if (name == snapkv<>::name) return pooled([&]<class Pool>(const Pool&) { return f(snapkv<Pool>{}); });
   if (name == pyramidkv<>::name) return pooled([&]<class Pool>(const Pool&) { return f(pyramidkv<Pool>{}); });
   if (name == ahakv<>::name)

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+#include "policy.hpp"
+
+namespace {
+
+[[maybe_unused]] const bool added = bench::add(kvevict::decayed_keydiff{}, 1024);
+
+}  // namespace
