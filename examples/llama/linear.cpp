@@ -18,6 +18,19 @@ void convert(const std::uint16_t* from, std::int64_t count, float* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = kvevict::to_float(kvevict::bfloat16{from[i]});
 }
 
+/// Sum of w[i] x[i], as many sums side by side that compilers turn into vectors: where weights are read only once, a
+/// conversion of its own would take longer than the product.
+float dot(const std::uint16_t* w, const float* x, int count) {
+  constexpr int lanes = 32;
+  float sums[lanes] = {}, sum = 0;
+  int i = 0;
+  for (; i + lanes <= count; i += lanes)
+    for (int j = 0; j < lanes; ++j) sums[j] += kvevict::to_float(kvevict::bfloat16{w[i + j]}) * x[i + j];
+  for (; i < count; ++i) sum += kvevict::to_float(kvevict::bfloat16{w[i]}) * x[i];
+  for (const float s : sums) sum += s;
+  return sum;
+}
+
 /// Outputs [first, last) of some rows. Weights of 16 bits are converted a piece at a time, which stays in the cache.
 void multiply_part(const float* x, int rows, const matrix& w, int first, int last, float* y) {
   const constant_map in(x, rows, w.inputs);
@@ -31,16 +44,17 @@ void multiply_part(const float* x, int rows, const matrix& w, int first, int las
       out.middleCols(first, last - first).noalias() = in * weights.transpose();
     return;
   }
-  const int piece = rows == 1 ? 16 : 192;
+  const auto* const halves = static_cast<const std::uint16_t*>(w.data);
+  if (rows == 1) {
+    for (int o = first; o < last; ++o) y[o] = dot(halves + std::int64_t{o} * w.inputs, x, w.inputs);
+    return;
+  }
+  constexpr int piece = 192;
   row_major weights(piece, w.inputs);
   for (int at = first; at < last; at += piece) {
     const int count = std::min(piece, last - at);
-    convert(static_cast<const std::uint16_t*>(w.data) + std::int64_t{at} * w.inputs, std::int64_t{count} * w.inputs,
-            weights.data());
-    if (rows == 1)
-      out.row(0).segment(at, count).transpose().noalias() = weights.topRows(count) * in.row(0).transpose();
-    else
-      out.middleCols(at, count).noalias() = in * weights.topRows(count).transpose();
+    convert(halves + std::int64_t{at} * w.inputs, std::int64_t{count} * w.inputs, weights.data());
+    out.middleCols(at, count).noalias() = in * weights.topRows(count).transpose();
   }
 }
 
