@@ -27,6 +27,8 @@ class measured_sample {
 
   /// The full cache compared with itself.
   [[nodiscard]] run_result full() const;
+  /// What they keep of the prompt, without running on.
+  [[nodiscard]] prompt_policies& policies() { return policies_; }
   /// Evicts once after the prompt; calls `done` for each run in order.
   void after_prompt(const std::vector<policy_run>& runs,
                     const std::function<void(const policy_run&, const run_result&)>& done);
