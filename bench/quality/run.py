@@ -39,7 +39,8 @@ def arguments():
     parser.add_argument("--measure", default="prose,copy,needle", help="some of prose,copy,needle")
     parser.add_argument("--only", default="", metavar="TEXT", help="only samples that have this in their name")
     parser.add_argument("--policy", action="append", help="a spec, several times; default: those of policies.txt")
-    parser.add_argument("--budget", action="append", help=f"several times; default: {' '.join(BUDGETS).replace('%', '%%')}")
+    parser.add_argument("--budget", action="append",
+                        help=f"several times; default: {' '.join(BUDGETS).replace('%', '%%')}")
     parser.add_argument("--decode", type=int, metavar="N",
                         help="token by token, and evict again when heads hold N slots above their budgets")
     parser.add_argument("--json", type=pathlib.Path, help="everything measured, and where and how")
