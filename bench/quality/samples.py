@@ -7,7 +7,9 @@
 A sample is a context, after which each policy evicts, and what follows it, whose last `scored` tokens are judged:
 
 - prose: 2048 tokens of a document, then the 128 that it goes on with;
-- copy: a text of 640 tokens and the request to repeat it, then its beginning;
+- copy: a text of 640 tokens and the request to repeat it, then a passage of it, whose first tokens say where. The
+  passages of all samples lie evenly from the beginnings of their texts to the ends: were they all beginnings, policies
+  that favour early tokens would seem to copy well;
 - needle: secret numbers of one or of four cities in a text, then the number of one of them. The same tokens twice: in
   needle-N-before the question is in the context, so a policy that looks at the last queries can know it; in
   needle-N-after it comes when the policy has evicted.
@@ -74,10 +76,12 @@ def prose(name, ids):
     return sample(f"prose/{name}", "prose", ids[:PROSE], CONTEXT, SCORED)
 
 
-def copy(name, piece, encode):
-    """The beginning once more: its first tokens are fed to say where, the next are judged."""
+def copy(name, piece, place, encode):
+    """A passage once more, `place` (0 to 1) of the way into the text."""
     context = encode(user("Repeat this text word for word.\n\n" + piece + ASSISTANT))
-    again = encode(piece)[:COPY_FED + COPY_SCORED]
+    whole = encode(piece)
+    first = int(place * (len(whole) - COPY_FED - COPY_SCORED))
+    again = whole[first:first + COPY_FED + COPY_SCORED]
     return sample(f"copy/{name}", "copy", context + again, len(context), COPY_SCORED)
 
 
@@ -125,7 +129,9 @@ def samples(folder, tokenizer, measures):
     texts = {name: text for name, (_, text) in given.items() if text is not None}
     parts = pieces(texts, tokenizer)
     if "copy" in measures:
-        yield from (copy(name, piece, encode) for name, piece in parts[:max(len(texts), 12)])
+        copied = parts[:max(len(texts), 12)]
+        for i, (name, piece) in enumerate(copied):
+            yield copy(name, piece, (i + 0.5) / len(copied), encode)
     if "needle" in measures and parts:
         for keys, first in ((1, len(texts)), (4, len(texts) + NEEDLES)):
             for i in range(NEEDLES):
