@@ -3,7 +3,7 @@
 // Nothing may be left to chance: equal scores are common (pooling makes them), so the smaller slot stays; NaN is the
 // lowest score; -0 equals +0. Then the same scores give the same slots on every backend.
 // Equation: I = top-k of the scores for k = B; of all sets of B slots it minimises the bound of Ada-KV
-// (arXiv 2407.11550).
+// (arXiv 2407.11550). Header: kvevict/select/selection.hpp. Tests: tests/select/select.cpp, tests/policy/theorems.cpp.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
