@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <utility>
 
-#include "evicted.hpp"
+#include "course.hpp"
 
 using namespace kvevict;
 
@@ -52,15 +52,11 @@ void small_rows() {
 template <class Policy>
 void threshold_ties(const char* name, const Policy& policy, layer_capture& c) {
   const inputs in{cache_of(c, c.length), queries_of(c, c.rows - 32, 32)};
-  std::vector<float> scores(std::size_t(c.kv_heads * c.length));
-  std::vector<offset_t> offsets;
-  for (index_t h = 0; h <= c.kv_heads; ++h) offsets.push_back(h * c.length);
-  std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in)));
-  require(score_rows(cpu{}, policy, in, {scores.data(), offsets.data(), c.kv_heads}, workspace_of(scratch)));
+  const auto scores = scores_of(policy, in);
   evicted kept = keep(policy, in);
   std::printf("layer %2d, %-26s", c.layer, name);
   for (index_t h = 0; h < c.kv_heads; ++h) {
-    const float* row = scores.data() + h * c.length;
+    const float* row = scores[std::size_t(h)].data();
     float lowest = row[kept.view()[h][0]];
     for (const index_t slot : kept.view()[h]) lowest = slot < c.length - 32 ? std::fmin(lowest, row[slot]) : lowest;
     std::printf("  %2d", int(std::count(row, row + c.length - 32, lowest)));

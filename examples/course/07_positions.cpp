@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <numeric>
 
-#include "evicted.hpp"
+#include "course.hpp"
 
 using namespace kvevict;
 

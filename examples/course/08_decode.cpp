@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "evicted.hpp"
+#include "course.hpp"
 
 using namespace kvevict;
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""pictures.py [FOLDER]: draws the outputs NN_name.txt of the course beside them, or into FOLDER. No numbers of its own."""
+"""pictures.py [NN_name ...]: draws what the programs of the course print, NN_name.txt, as NN_name.png.
+
+Every number comes from the text. The picture holds a digest of it, so that a test sees when one is newer."""
+import hashlib
 import pathlib
 import re
 import sys
@@ -8,10 +11,125 @@ import sys
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "kvevict"
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
+plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
+
+
+def numbers(text):
+    """The numbers of every line that has some."""
+    return [[float(x) for x in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", line)] for line in text.splitlines()]
+
+
+def table(text, columns):
+    """Lines of exactly that many numbers."""
+    return np.array([row for row in numbers(text) if len(row) == columns])
+
+
+def panels(count, height=3.2, width=8.2):
+    figure, axes = plt.subplots(1, count, figsize=(width, height), layout="constrained")
+    return figure, axes
+
+
+def bars(axis, names, groups, labels, unit):
+    """Groups of bars, one group per label."""
+    width = 0.8 / len(names)
+    for i, (name, values) in enumerate(zip(names, groups)):
+        axis.bar(np.arange(len(labels)) + (i - (len(names) - 1) / 2) * width, values, width, label=name)
+    axis.set_xticks(np.arange(len(labels)), labels)
+    axis.set_ylabel(unit)
+
+
+def cache_cost(text):
+    figure, axes = panels(2)
+    for axis, block in zip(axes, text.strip().split("\n\n")):
+        rows = table(block, 5)
+        weights = float(re.search(r"weights ([\d.]+)", block)[1])
+        for column, label in ((1, "whole cache"), (3, "25 % kept"), (4, "1024 slots kept")):
+            axis.loglog(rows[:, 0], rows[:, column], "o-", label=label, base=10)
+        axis.axhline(weights, color="gray", linestyle="--", label="the weights")
+        axis.set_xticks(rows[:, 0], [f"{int(n) // 1024}k" for n in rows[:, 0]])
+        axis.minorticks_off()
+        axis.set(title=block.split(":")[0], xlabel="tokens", ylabel="GB")
+    axes[0].legend(fontsize=9)
+    return figure
+
+
+def early_tokens(text):
+    figure, (left, right) = panels(2)
+    rows = table(text, 4)
+    left.plot(rows[:, 0], rows[:, 1], color="black", label=r"theorem, $H_n - H_{j-1}$")
+    left.plot(rows[:, 0], rows[:, 2], "o", label="sum of all rows")
+    left.plot(rows[:, 0], rows[:, 3], "s", label="sum of the last 8 rows")
+    left.set(xlabel="token j of 64", ylabel="mean score", title="random keys and queries")
+    left.legend(fontsize=9)
+    shares = re.findall(r"^(\S.{27})((?: +\d+%){5})$", text, re.M)
+    bars(right, [name.strip() for name, _ in shares], [[int(x) for x in re.findall(r"\d+", v)] for _, v in shares],
+         ["first", "2nd", "3rd", "4th", "last"], "% of what is kept")
+    right.axhline(20, color="gray", linestyle="--")
+    right.set(xlabel="fifth of the text", title="SmolLM2-135M")
+    right.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+def step_gain(text):
+    figure, (left, right) = panels(2)
+    rows, target = table(text, 8), float(re.search(r"to be ln k = ([\d.]+)", text)[1])
+    for column, style, label in ((3, "C0o--", "spread 1, plain"), (4, "C0o-", "spread 1, step gain"),
+                                 (6, "C1s--", "spread 3.9, plain"), (7, "C1s-", "spread 3.9, step gain")):
+        left.semilogx(rows[:, 0], rows[:, column], style, label=label)
+    left.axhline(target, color="gray", linestyle=":", label="ln k")
+    left.set_xticks(rows[:, 0], [int(x) for x in rows[:, 0]])
+    left.minorticks_off()
+    left.set(xlabel="i / k", ylabel="entropy, nats", title="normal keys", ylim=(0, 11.5))
+    left.legend(fontsize=8.5, ncols=2, loc="upper left")
+    layers, targets = table(text, 6), [float(x) for x in re.search(r"kept: ln k = (.*)", text)[1].split()]
+    layers = layers[-4:]
+    bars(right, ["plain", "step, 50 %", "step, 25 %", "step, 10 %"], layers[:, 2:].T, [f"layer {int(n)}" for n in layers[:, 0]],
+         "entropy, nats")
+    for value, color in zip(targets, ("C1", "C2", "C3")):
+        right.axhline(value, color=color, linestyle=":")
+    right.set(title="SmolLM2-135M; dotted: ln k, the aim", ylim=(0, 9.5))
+    right.legend(fontsize=8.5, ncols=2, loc="upper left")
+    return figure
+
+
+def value_prior(text):
+    figure, (left, right) = panels(2)
+    rows = table(text, 8)
+    labels = [f"{int(r[0])}.{int(r[1])}" for r in rows]
+    bars(left, ["slot 0", "median"], rows[:, 2:4].T, labels, "prior")
+    bars(right, ["without prior", "with prior"], rows[:, 4:6].T, labels, "slot 0, % of all scores")
+    for axis in (left, right):
+        axis.set_xlabel("layer.kv_head")
+        axis.tick_params(axis="x", labelrotation=60)
+        axis.set_ylim(top=axis.get_ylim()[1] * 1.2)
+        axis.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+def head_budgets(text):
+    found = re.findall(r"^ *(\d+)  (\w.{15}) +(\d+) +(\d+) +(\d+) +([\d.]+)% +([\d.]+) +([\d.]+)$", text, re.M)
+    layers = sorted({int(row[0]) for row in found})
+    rules = [row[1].strip() for row in found if int(row[0]) == layers[0]]
+    figure, (left, middle, right) = panels(3, width=9.6)
+    of = {(int(row[0]), row[1].strip()): [float(x) for x in row[2:]] for row in found}
+    shown = layers[2]
+    bottom = np.zeros(len(rules))
+    for head in range(3):
+        values = np.array([of[shown, rule][head] for rule in rules])
+        left.bar(range(len(rules)), values, bottom=bottom, label=f"kv_head {head}")
+        bottom += values
+    left.set_xticks(range(len(rules)), [rule.replace(", ", "\n") for rule in rules], fontsize=9)
+    left.set(title=f"layer {shown}", ylabel="slots", ylim=(0, 600))
+    left.legend(fontsize=8.5, loc="upper left", ncols=2)
+    for axis, column, title in ((middle, 4, "bound"), (right, 5, r"$\|y - y'\|_1$")):
+        bars(axis, rules, [[of[layer, rule][column] for layer in layers] for rule in rules], layers, "")
+        axis.set(title=title, xlabel="layer")
+    middle.legend(fontsize=8.5, loc="upper left")
+    return figure
 
 
 def selection(text):
@@ -92,22 +210,17 @@ def own_memory(text):
     return figure
 
 
-PICTURES = {
-    "06_selection": selection,
-    "07_positions": positions,
-    "08_decode": decode,
-    "09_own_policy": own_policy,
-    "10_own_memory": own_memory,
-}
-
-
-def main(folder):
-    for name, draw in PICTURES.items():
-        figure = draw((HERE / f"{name}.txt").read_text(encoding="utf-8"))
-        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
-        figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=60) if folder != HERE else None
+def main(names):
+    for path in sorted(HERE.glob("[0-9]*.txt")):
+        if names and path.stem not in names:
+            continue
+        text = path.read_text(encoding="utf-8")
+        figure = globals()[path.stem.partition("_")[2]](text)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        figure.savefig(path.with_suffix(".png"), dpi=90, bbox_inches="tight",
+                        metadata={"Source": f"{path.name} {digest}", "Software": None})
         plt.close(figure)
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
+    main(sys.argv[1:])

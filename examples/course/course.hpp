@@ -31,6 +31,35 @@ inline auto queries_of(const layer_capture& c, kvevict::index_t first, kvevict::
                     c.query_heads, count};
 }
 
+/// A policy of nothing but a scorer and a budget rule: no slot is protected.
+template <class Scorer, class Rule = kvevict::budget::uniform>
+struct composed {
+  Scorer what;
+  Rule how;
+  [[nodiscard]] auto scorer() const { return what; }
+  [[nodiscard]] auto rule() const { return how; }
+  [[nodiscard]] static kvevict::protect protection() { return {}; }
+};
+template <class Scorer, class Rule>
+composed(Scorer, Rule) -> composed<Scorer, Rule>;
+
+/// The scores of a cache by a policy, [row][slot].
+template <class Policy, class Inputs>
+std::vector<std::vector<float>> scores_of(const Policy& policy, const Inputs& in) {
+  using namespace kvevict;
+  const cache_shape shape = in.cache.shape();
+  const auto rows = static_cast<index_t>(shape.rows());
+  std::vector<offset_t> offsets{0};
+  for (index_t r = 0; r < rows; ++r) offsets.push_back(offsets.back() + in.cache.length(shape.row(r)));
+  std::vector<float> flat(static_cast<std::size_t>(offsets.back()));
+  std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in)));
+  const ragged<float> out{flat.data(), offsets.data(), rows};
+  require(score_rows(cpu{}, policy, in, out, workspace_of(scratch)));
+  std::vector<std::vector<float>> result;
+  for (index_t r = 0; r < rows; ++r) result.emplace_back(out[r].begin(), out[r].end());
+  return result;
+}
+
 /// A selection with memory of its own.
 struct evicted {
   std::vector<kvevict::index_t> slots;
@@ -49,4 +78,15 @@ evicted keep(const Policy& policy, const Inputs& in) {
   std::vector<cache_line> scratch(cache_lines(workspace_bytes(cpu{}, policy, in)));
   require(evict(cpu{}, policy, in, kept.view(), workspace_of(scratch)));
   return kept;
+}
+
+/// Nearly normal numbers, the same everywhere: sums of twelve uniform ones.
+inline std::vector<float> normals(std::size_t count, std::uint64_t seed, float scale = 1) {
+  std::vector<float> numbers(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    float sum = -6;
+    for (std::uint64_t u = 0; u < 12; ++u) sum += kvevict::score::uniform_number(seed, i, u);
+    numbers[i] = scale * sum;
+  }
+  return numbers;
 }
