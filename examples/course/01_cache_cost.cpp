@@ -6,11 +6,12 @@
 // Weights are paid once, the cache per token and sequence, so at some length it outweighs the model. A budget of 25 %
 // of the slots caps that; how many slots a policy will keep is known before anything is computed.
 //
-// Equation  (none; shapes)        Header  kvevict/cpu/evict.hpp, selection_capacity; kvevict/core/amount.hpp
-// Test      tests/core/core.cpp, tests/conformance
+// Equation: the one above. Headers: kvevict/cpu/evict.hpp, selection_capacity; kvevict/core/amount.hpp.
+// Test: tests/budget/budget.cpp, shares of a length.
 #include <cstdint>
 #include <cstdio>
 #include <kvevict/cpu.hpp>
+
 using namespace kvevict;
 
 struct model {
@@ -30,6 +31,7 @@ std::int64_t slots_kept(const model& m, int tokens, amount budget) {
 int main() {
   const model models[] = {{"SmolLM2-135M", 30, 3, 64, 0.27}, {"Llama-3-8B", 32, 8, 128, 16.06}};
   for (const model& m : models) {
+    if (&m != models) std::printf("\n");
     const int per_token = 2 * m.layers * m.kv_heads * m.dims * 2;
     std::printf("%s: %d bytes per token, weights %.2f GB\n", m.name, per_token, m.weights);
     std::printf("%10s %12s %14s %12s %14s\n", "tokens", "cache, GB", "% of weights", "25 %, GB", "1024 slots, GB");
@@ -40,6 +42,5 @@ int main() {
                   slot * static_cast<double>(slots_kept(m, tokens, percent(25))),
                   slot * static_cast<double>(slots_kept(m, tokens, slots(1024))));
     }
-    std::printf("\n");
   }
 }

@@ -87,8 +87,8 @@ def step_gain(text):
     left.legend(fontsize=8.5, ncols=2, loc="upper left")
     layers, targets = table(text, 6), [float(x) for x in re.search(r"kept: ln k = (.*)", text)[1].split()]
     layers = layers[-4:]
-    bars(right, ["plain", "step, 50 %", "step, 25 %", "step, 10 %"], layers[:, 2:].T, [f"layer {int(n)}" for n in layers[:, 0]],
-         "entropy, nats")
+    bars(right, ["plain", "step, 50 %", "step, 25 %", "step, 10 %"], layers[:, 2:].T,
+         [f"layer {int(n)}" for n in layers[:, 0]], "entropy, nats")
     for value, color in zip(targets, ("C1", "C2", "C3")):
         right.axhline(value, color=color, linestyle=":")
     right.set(title="SmolLM2-135M; dotted: ln k, the aim", ylim=(0, 9.5))
@@ -218,7 +218,7 @@ def main(names):
         figure = globals()[path.stem.partition("_")[2]](text)
         digest = hashlib.sha256(text.encode()).hexdigest()
         figure.savefig(path.with_suffix(".png"), dpi=90, bbox_inches="tight",
-                        metadata={"Source": f"{path.name} {digest}", "Software": None})
+                       metadata={"Source": f"{path.name} {digest}", "Software": None})
         plt.close(figure)
 
 
