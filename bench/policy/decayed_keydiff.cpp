@@ -3,6 +3,6 @@
 
 namespace {
 
-[[maybe_unused]] const bool added = bench::add(kvevict::decayed_keydiff{}, 1024);
+[[maybe_unused]] const bool added = bench::add(kvevict::decayed_keydiff{}, 256);
 
 }  // namespace

@@ -6,6 +6,7 @@ AHAKV = {"gain": ("step", "plain"), "accumulation": ("recent", "all"), "prior": 
 PARTS = {"accumulation": "recent rows instead of all", "gain": "step gain instead of plain softmax",
          "prior": "value prior instead of none"}
 POOLED = {"snapkv": "max", "pyramidkv": "max"}  # the default
+OWN, PUBLISHED = "decayed_keydiff", ["h2o", "snapkv", "ahakv", "keydiff"]
 
 
 class Comparison(NamedTuple):
@@ -68,4 +69,8 @@ def comparisons(policies):
         elif name in POOLED and options.get("pool", POOLED[name]) != "none":
             plain = {k: v for k, v in options.items() if k not in ("pool", "pool_width")}
             add("Pooled instead of unpooled", spec, spec, unparse(prefix + name, plain | {"pool": "none"}))
+    for spec in policies:
+        if parse(spec)[1] == OWN:
+            for other in PUBLISHED:
+                add("This library's own policy against published ones", f"{spec} against {other}", spec, other)
     return list(dict.fromkeys(found))

@@ -52,7 +52,9 @@ QUESTIONS = {
     "Ada-KV's budgets over a scorer": "The same scores, budgets of heads by Ada-KV (mixture) against equal ones.",
     "Ada-KV's mixture instead of its minimum":
         "Its two safeguards: the mixture of Ada-KV's and equal budgets against a minimum for each head.",
-    "Pooled instead of unpooled": "The score of a slot smoothed over its neighbours against its own."}
+    "Pooled instead of unpooled": "The score of a slot smoothed over its neighbours against its own.",
+    "This library's own policy against published ones":
+        "A composition that a search on other texts found; its header says what it is."}
 
 
 def table(rows):
