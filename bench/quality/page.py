@@ -42,8 +42,8 @@ NEEDLE = [("nll", "NLL of the answer", False), ("exact", "share of right answers
 INTRO = {
     "prose": "2048 tokens of a document, evicted once, then 128 tokens of the same text, each judged against what the "
              "full cache predicts (KLD). Perplexity is that of the text.",
-    "copy": "A text of about 640 tokens, evicted, and the start of a passage of it, which the model is to go on copying; "
-            "over the samples the passages lie evenly in their texts.",
+    "copy": "A text of about 640 tokens, evicted, and the start of a passage of it, which the model is to go on "
+            "copying; over the samples the passages lie evenly in their texts.",
     "needle":
         "Sentences with secret numbers in a text of about 640 tokens. Asked before: the question is a part of "
         "what is evicted from, so the newest queries know it. Asked after: nothing knew it."}

@@ -76,9 +76,11 @@ bug("The value prior is relative to the largest pooled norm", "the norms instead
 bug("A row whose values are all zero keeps its scores", "a division by zero", "cpu/score/prior.hpp",
     "if (peak != 0.0F) array", "array", "score")
 bug("Average pooling counts what lies beyond the border", "divided by the slots that are there", "cpu/score/pool.hpp",
-    "sum / static_cast<float>(width)", "sum / static_cast<float>(last - greatest(0, j - reach) + 1)", "score")
-bug("Maximum pooling ends at the border", "off by one", "cpu/score/pool.hpp",
-    "in[greatest(0, j - reach)]", "in[greatest(1, j - reach)]", "score")
+    "array(out, count) /= static_cast<float>(width);",
+    "for (index_t j = 0; j < count; ++j) "
+    "out[j] /= static_cast<float>(least(count, j + width / 2 + 1) - greatest(0, j - width / 2));", "score")
+bug("Maximum pooling ends at the border", "one slot too early", "cpu/score/pool.hpp",
+    "raise(out + j, in + i, n);", "raise(out + j, in + i, n - 1);", "score")
 bug("Recent slots are not pooled", "the whole row is", "cpu/score/pool.hpp",
     "const index_t count = row.length - row.recent;", "const index_t count = row.length;", "decode")
 bug("The group is reduced by the mean of all its heads", "the last head is forgotten", "cpu/score/group.hpp",
