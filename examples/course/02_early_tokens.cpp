@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // 2. Why accumulated attention favours early tokens. A causal model lets token j be seen by the rows i >= j alone, so
 // the sum of all rows has fewer terms the later j is. If the keys are alike by chance, the sum still falls with j:
-//     E[S_j] = 1/j + 1/(j+1) + ... + 1/n = H_n - H_(j-1)        and with the last r rows alone: r / n, nearly, for all
-//     j
+//     E[S_j] = 1/j + 1/(j+1) + ... + 1/n = H_n - H_(j-1)
+// and with the last r rows alone, nearly, r / n for all j that they all see.
 // Equation: E[S_(j+1) - S_j] = -E[a_jj] < 0, AhaKV (arXiv 2506.03762), on accumulated scores; its remedy is the sum of
 // the last r rows. Header: kvevict/score/attention.hpp. Test: tests/policy/theorems.cpp, the first two.
 #include "course.hpp"
