@@ -15,6 +15,7 @@ KVEVICT_INSTANCE(given::queries, kvevict::random);
 KVEVICT_INSTANCE(given::queries, streaming_llm);
 KVEVICT_INSTANCE(given::queries, knorm);
 KVEVICT_INSTANCE(given::queries, keydiff);
+KVEVICT_INSTANCE(given::queries, adakv<decayed_keydiff>);
 KVEVICT_INSTANCE(given::queries, accumulated_attention);
 KVEVICT_INSTANCE(given::queries, h2o);
 KVEVICT_INSTANCE(given::queries, tova);
