@@ -59,7 +59,6 @@ struct newest_but_one {
   static constexpr const char* name = "newest_but_one";
   amount budget = slots(16);
   index_t sinks = 1;
-  friend constexpr bool operator==(const newest_but_one&, const newest_but_one&) = default;
   template <class Self, class Visit>
   static constexpr void options(Self& self, Visit&& visit) {
     visit("sinks", self.sinks);
