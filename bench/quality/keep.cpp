@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <kvevict/cpu/openmp.hpp>
-#include <stdexcept>
 
 #include "compositions.hpp"
 #include "policies.hpp"
-
-namespace {
-
-void require(const kvevict::status& s) {
-  if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
-}
-
-}  // namespace
 
 std::string check_spec(const std::string& spec) {
   return compositions::visit(spec, kvevict::percent(50), [](const auto&) {});

@@ -3,6 +3,7 @@
 
 #include <kvevict/policy/spec.hpp>
 #include <map>
+#include <stdexcept>
 
 #include "prompt.hpp"
 
@@ -30,6 +31,11 @@ class prompt_policies {
   prompt& prompt_;
   std::map<std::string, std::vector<float>> scores_;  // by the policy without its head-wise budgets
 };
+
+/// Throws the sentence of a status that is not ok.
+inline void require(const kvevict::status& s) {
+  if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
+}
 
 /// What is wrong with a spec, or nothing.
 std::string check_spec(const std::string& spec);

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <kvevict/cpu/openmp.hpp>
-#include <stdexcept>
 #include <type_traits>
 
 #include "compositions.hpp"
 #include "policies.hpp"
 
 namespace {
-
-/// The policy whose scores these are: without head-wise budgets.
-template <class Policy>
-const auto& scoring(const Policy& policy) {
-  if constexpr (requires { policy.base; })
-    return policy.base;
-  else
-    return policy;
-}
 
 /// Whether scores depend on the budget: AhaKV's gain and NACL's draws do.
 template <class Scorer>
@@ -31,15 +21,11 @@ constexpr bool reads_budget() {
     return false;
 }
 
-void require(const kvevict::status& s) {
-  if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
-}
-
 /// The spec whose scores another one uses: it says nothing of head-wise budgets.
 std::string scoring_spec(const std::string& spec, kvevict::amount budget) {
   std::string bare;
-  const std::string wrong =
-      compositions::visit(spec, budget, [&](const auto& policy) { bare = kvevict::to_string(scoring(policy)); });
+  const std::string wrong = compositions::visit(
+      spec, budget, [&](const auto& policy) { bare = kvevict::to_string(kvevict::scoring_policy(policy)); });
   if (!wrong.empty()) throw std::runtime_error(wrong);
   return bare;
 }

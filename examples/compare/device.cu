@@ -66,15 +66,6 @@ double seconds(const F& f) {
   return static_cast<double>(best) / 1e3;
 }
 
-/// Head-wise budgets do not change scores, so the base policy scores, and a scorer is compiled once.
-template <class Policy>
-const auto& scoring(const Policy& policy) {
-  if constexpr (requires { policy.base; })
-    return policy.base;
-  else
-    return policy;
-}
-
 template <class Policy>
 void run(const Policy& policy, const layer_capture& c, const task& what, device_run& out) {
   const index_t length = c.length - what.future;
@@ -94,7 +85,7 @@ void run(const Policy& policy, const layer_capture& c, const task& what, device_
   const auto slots = room<index_t>(all);
   const selection kept{{slots.get(), static_cast<offset_t>(all)}, {offsets.get(), c.kv_heads + 1}};
   const row_scores scored{shape, {scores.get(), score_offsets.get(), c.kv_heads}};
-  const auto& scorer = scoring(policy);
+  const auto& scorer = scoring_policy(policy);
   const offset_t bytes = greatest(workspace_bytes(on, scorer, in), workspace_bytes(on, policy, scored));
   const auto scratch = room<std::byte>(static_cast<std::size_t>(bytes));
   const workspace memory{scratch.get(), bytes};

@@ -32,6 +32,16 @@ struct adakv {
   [[nodiscard]] constexpr auto rule() const { return budget::adaptive{base.rule(), floor, safeguard}; }
   [[nodiscard]] constexpr protect protection() const { return base.protection(); }
 };
+/// The policy whose scores a policy uses: head-wise budgets change none, so a host that scores apart from selecting
+/// need compile and run a scorer only once for both.
+template <eviction_policy Policy>
+[[nodiscard]] constexpr const auto& scoring_policy(const Policy& policy) {
+  if constexpr (requires { policy.base; })
+    return policy.base;
+  else
+    return policy;
+}
+
 template <class Base>
 adakv(Base) -> adakv<Base>;
 template <class Base>
