@@ -7,13 +7,14 @@
 #include "llama.hpp"
 
 /// Keeps a sequence's cache within the budget of a policy: called after the attention of each layer, so that no more
-/// than one layer is ever above it.
+/// layers than there are threads are ever above it.
 class evictor {
  public:
   virtual ~evictor() = default;
 
   /// Tells the policy about the new tokens of a layer and, once the layer's rows hold together at least `slack` slots
-  /// each above their budgets, evicts to the budgets. A negative slack: never.
+  /// each above their budgets, evicts to the budgets: at once, or beside the next layers, at the latest with the last.
+  /// A negative slack: never.
   virtual void after_attention(const layer_rows& rows, int slack) = 0;
 
   /// Positions of the slots of a row, ascending.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <kvevict/cpu/openmp.hpp>
 #include <kvevict/policy/spec.hpp>
+#include <numeric>
 #include <stdexcept>
 
 #include "eviction.hpp"
@@ -13,7 +14,11 @@ template <class Policy>
 class policy_evictor final : public evictor {
  public:
   policy_evictor(const Policy& policy, const llama_config& model, kv_memory& cache, int prompt_length)
-      : policy_(policy), model_(model), cache_(cache), states_(static_cast<std::size_t>(model.layers)) {
+      : policy_(policy),
+        model_(model),
+        cache_(cache),
+        states_(static_cast<std::size_t>(model.layers)),
+        rooms_(layers_at_once(model.kv_heads)) {
     for (int layer = 0; layer < model.layers; ++layer) {
       kvevict::sequence_extent extent{.shape = {1, 1, model.kv_heads, layer, model.layers},
                                       .capacity = cache.capacity()};
@@ -37,9 +42,10 @@ class policy_evictor final : public evictor {
     const inputs in{held, query_view{entries{rows.queries, order, model_.dims}, model_.query_heads, rows.tokens},
                     log_sum_exp_view{rows.log_sum_exp, strided{.head = rows.tokens, .slot = 1}}};
     const decode_state of = state(rows.layer);
-    require(observe(on_, policy_, of, in, room(workspace_bytes(on_, policy_, of, in))));
+    require(observe(on_, policy_, of, in, rooms_[0].workspace(workspace_bytes(on_, policy_, of, in))));
     observe_seconds_ += since_start();
-    if (slack >= 0) make_room(of, inputs{held}, slack, rows.layer);
+    if (slack >= 0 && is_full(rows.layer, slack)) due_.push_back(rows.layer);
+    if (due_.size() == rooms_.size() || rows.layer + 1 == model_.layers) evict_due();
     seconds_ += since_start();
   }
 
@@ -56,28 +62,57 @@ class policy_evictor final : public evictor {
   [[nodiscard]] double observe_seconds() const override { return observe_seconds_; }
 
  private:
-  template <class Inputs>
-  void make_room(const kvevict::decode_state<>& of, const Inputs& in, int slack, int layer) {
+  /// Memory of one eviction.
+  struct room {
+    std::vector<kvevict::cache_line> scratch;
+    std::vector<kvevict::index_t> slots;
+    std::vector<kvevict::offset_t> offsets;
+
+    [[nodiscard]] kvevict::workspace workspace(kvevict::offset_t bytes) {
+      if (scratch.size() < kvevict::cache_lines(bytes)) scratch.resize(kvevict::cache_lines(bytes));
+      return kvevict::workspace_of(scratch);
+    }
+  };
+
+  /// Rows of one layer keep all threads busy if they divide among them, or are fewer; otherwise as many layers do.
+  static std::size_t layers_at_once(int kv_heads) {
+    const int threads = omp_get_max_threads();
+    return kv_heads % threads == 0 || kv_heads < threads ? 1 : static_cast<std::size_t>(threads);
+  }
+  [[nodiscard]] bool is_full(int layer, int slack) {
+    const int* lengths = cache_.lengths(layer);
+    const kvevict::offset_t held = std::accumulate(lengths, lengths + model_.kv_heads, kvevict::offset_t{0});
+    const auto in = kvevict::inputs{cache_.view(layer, model_.layers)};
+    return held >= selection_capacity(policy_, state(layer), in) + kvevict::offset_t{slack} * model_.kv_heads;
+  }
+  void evict_due() {
+    const auto count = static_cast<int>(due_.size());
+    std::vector<kvevict::status> done(due_.size());
+#pragma omp parallel for schedule(static, 1) num_threads(count < 1 ? 1 : count)
+    for (int i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      done[at] = make_room(due_[at], rooms_[at]);
+    }
+    due_.clear();
+    for (const kvevict::status& s : done) require(s);
+  }
+  kvevict::status make_room(int layer, room& memory) {
     using namespace kvevict;
-    const offset_t budgets = selection_capacity(policy_, of, in);
-    offset_t slots_held = 0;
-    for (int h = 0; h < model_.kv_heads; ++h) slots_held += cache_.lengths(layer)[h];
-    if (slots_held < budgets + static_cast<offset_t>(slack) * model_.kv_heads) return;
-    slots_.resize(static_cast<std::size_t>(budgets));
-    offsets_.resize(static_cast<std::size_t>(model_.kv_heads) + 1);
-    const selection kept{slots_, offsets_};
-    require(evict(on_, policy_, of, in, kept, room(workspace_bytes(on_, policy_, of, in))));
-    require(compact_in_place(on_, in.cache, kept, side(of)));
+    const decode_state of = state(layer);
+    const inputs in{cache_.view(layer, model_.layers)};
+    memory.slots.resize(static_cast<std::size_t>(selection_capacity(policy_, of, in)));
+    memory.offsets.resize(static_cast<std::size_t>(model_.kv_heads) + 1);
+    const selection kept{memory.slots, memory.offsets};
+    status s = evict(on_, policy_, of, in, kept, memory.workspace(workspace_bytes(on_, policy_, of, in)));
+    if (s.ok()) s = compact_in_place(on_, in.cache, kept, side(of));
+    if (!s.ok()) return s;
     retained_lengths(kept, cache_.lengths(layer));
     cache_.release(layer);
+    return s;
   }
   [[nodiscard]] kvevict::decode_state<> state(int layer) const {
     auto& memory = states_[static_cast<std::size_t>(layer)];
     return kvevict::decode_state<>{kvevict::workspace_of(memory)};
-  }
-  [[nodiscard]] kvevict::workspace room(kvevict::offset_t bytes) {
-    if (scratch_.size() < kvevict::cache_lines(bytes)) scratch_.resize(kvevict::cache_lines(bytes));
-    return kvevict::workspace_of(scratch_);
   }
   static void require(const kvevict::status& s) {
     if (!s.ok()) throw std::runtime_error(std::string(s.argument) + ": " + s.sentence);
@@ -88,9 +123,8 @@ class policy_evictor final : public evictor {
   kv_memory& cache_;
   kvevict::cpu<kvevict::openmp> on_{kvevict::openmp{}};
   mutable std::vector<std::vector<kvevict::cache_line>> states_;  // the library writes to what a state points to
-  std::vector<kvevict::cache_line> scratch_;
-  std::vector<kvevict::index_t> slots_;
-  std::vector<kvevict::offset_t> offsets_;
+  std::vector<room> rooms_;                                       // as many as layers are evicted side by side
+  std::vector<int> due_;
   double seconds_ = 0, observe_seconds_ = 0;
 };
 
