@@ -85,6 +85,7 @@ class policy_evictor final : public evictor {
     const auto in = kvevict::inputs{cache_.view(layer, model_.layers)};
     return held >= selection_capacity(policy_, state(layer), in) + kvevict::offset_t{slack} * model_.kv_heads;
   }
+  /// Inside it each layer has one thread, unless it is the only one.
   void evict_due() {
     const auto count = static_cast<int>(due_.size());
     std::vector<kvevict::status> done(due_.size());
