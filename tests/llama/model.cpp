@@ -2,6 +2,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <Eigen/Core>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -52,6 +53,35 @@ TEST_CASE("logits of a prompt of 1000 tokens are those of transformers") {
     worst = std::max(worst, std::abs(logits[(tokens.size() - 1) * vocabulary + i] - last[i]));
   MESSAGE("largest difference: " << worst);
   CHECK(worst < 1e-3F);
+}
+
+TEST_CASE("logits spread more widely than the step gain of AhaKV supposes") {
+  struct moments {
+    double count = 0, sum = 0, squares = 0;
+    void add(const moments& m) { count += m.count, sum += m.sum, squares += m.squares; }
+    [[nodiscard]] double deviation() const { return std::sqrt(squares / count - sum * sum / count / count); }
+  };
+  const auto tokens = reference()["tokens"].get<std::vector<int>>();
+  const llama_config& c = model().config();
+  kv_memory cache(c.layers, c.kv_heads, c.dims, static_cast<int>(tokens.size()));
+  const int window = 32, rows = c.layers * c.query_heads * window;
+  double of_rows = 0, of_layers = 0;
+  model().forward(tokens, 0, cache, 1, [&](const layer_rows& r) {
+    moments layer;
+    for (int i = 0; i < c.query_heads * window; ++i) {
+      const int head = i % c.query_heads, row = r.tokens - 1 - i / c.query_heads;
+      const Eigen::Map<const Eigen::VectorXf> query(r.queries + (row * c.query_heads + head) * c.dims, c.dims);
+      const Eigen::Map<const Eigen::MatrixXf> keys(cache.keys(r.layer, head / (c.query_heads / c.kv_heads)), c.dims,
+                                                   row + 1);
+      const Eigen::VectorXd logits = (keys.transpose() * query).cast<double>() / std::sqrt(c.dims);
+      const moments one{row + 1.0, logits.sum(), logits.squaredNorm()};
+      of_rows += one.deviation() / rows;
+      layer.add(one);
+    }
+    of_layers += layer.deviation() / c.layers;
+  });
+  CHECK(of_rows == doctest::Approx(2.52).epsilon(0.005));  // the numbers that our pages give
+  CHECK(of_layers == doctest::Approx(3.82).epsilon(0.005));
 }
 
 TEST_CASE("evicting nothing changes no bit") {
