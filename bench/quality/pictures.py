@@ -63,7 +63,8 @@ def curves(results, measure, fields):
             if log:
                 axis.set_yscale("log")
             axis.set_xticks(range(len(budgets)), budgets)
-            axis.set(xlabel="kept", title="with Ada-KV's budgets" if half[0][1].startswith("ada_") else "")
+            adaptive = half[0][1].startswith("ada_")
+            axis.set(xlabel="kept", title="with Ada-KV's budgets" if adaptive else "one budget for all heads of a layer")
             axis.grid(alpha=0.3, which="both", axis="y")
         row[0].set_ylabel(title)
     legend(axes[0])
