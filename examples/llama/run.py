@@ -138,7 +138,7 @@ def main():
     python = args.model / "venv" / "bin" / "python"
     if not (args.model / "done").exists():
         sys.exit("run: there is no model yet; ./dev model fetches it (93 MB)")
-    if python.exists() and pathlib.Path(sys.prefix) != python.parents[1].resolve():
+    if python.exists() and pathlib.Path(sys.prefix).resolve() != python.parents[1].resolve():
         os.execv(python, [python, __file__, *sys.argv[1:]])
     from tokenizers import Tokenizer
 
