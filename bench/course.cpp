@@ -19,9 +19,8 @@ struct layer : layer_capture {
 };
 
 template <class Run>
-bool add(const std::string& name, const Run& run) {
-  benchmark::RegisterBenchmark(("course/" + name).c_str(), run)->UseRealTime()->Unit(benchmark::kMicrosecond);
-  return true;
+auto* add(const std::string& name, const Run& run) {
+  return benchmark::RegisterBenchmark(("course/" + name).c_str(), run)->Unit(benchmark::kMicrosecond);
 }
 
 template <class Call>
@@ -128,12 +127,8 @@ void decoding(benchmark::State& state) {
   }
 }
 template <class Policy>
-bool add_decode() {
-  benchmark::RegisterBenchmark((std::string("course/08/") + Policy::name).c_str(), decoding<Policy>)
-      ->UseManualTime()
-      ->Iterations(5)  // the prompt before them is not timed, and would be repeated for a second of tokens
-      ->Unit(benchmark::kMicrosecond);
-  return true;
+void add_decode() {  // the prompt before the tokens is not timed, and would be repeated for a second of them
+  add(std::string("08/") + Policy::name, decoding<Policy>)->UseManualTime()->Iterations(5);
 }
 
 /// Eight dims of a key side by side, then the next slot; a dim's values side by side.
@@ -170,7 +165,6 @@ void own_memory(benchmark::State& state) {
   const auto unlike = score::key_diff{} | score::power{.offset = 1, .exponent = 2};
   add("01/selection_capacity", capacity);
   add("02/sum_of_all_rows", scoring(alone(score::accumulated_attention()), score::all_rows));
-  add("02/sum_of_32_rows", scoring(alone(score::attention<>{.window = window}), window));
   add("03/plain", scoring(alone(score::attention<>{.window = window}), window));
   add("03/step_gain", scoring(alone(score::attention<score::step_gain>{.window = window}), window));
   add("04/without_prior", evicting(ahakv<score::step_gain, recent_rows, score::no_prior>{.budget = percent(20)}));

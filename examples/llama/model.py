@@ -147,8 +147,7 @@ def main():
         return
     try:
         python = pypi.environment(args.folder / "venv", PINNED)
-        if pathlib.Path(sys.prefix) != args.folder.resolve() / "venv":  # once more, inside
-            os.execv(python, [python, __file__, *sys.argv[1:]])
+        pypi.enter(python)
         done.unlink(missing_ok=True)
         convert(fetch(args.folder, python), args.folder, args.bf16)
         done.write_text(wanted, encoding="utf-8")

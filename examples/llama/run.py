@@ -10,13 +10,14 @@ this folder and the library. Held and peak memory are what the system says the c
 """
 import argparse
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
+
+import pypi
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 POLICIES = ["streaming_llm", "h2o", "snapkv", "ada_snapkv", "ahakv"]
@@ -138,8 +139,8 @@ def main():
     python = args.model / "venv" / "bin" / "python"
     if not (args.model / "done").exists():
         sys.exit("run: there is no model yet; ./dev model fetches it (93 MB)")
-    if python.exists() and pathlib.Path(sys.prefix).resolve() != python.parents[1].resolve():
-        os.execv(python, [python, __file__, *sys.argv[1:]])
+    if python.exists():
+        pypi.enter(python)
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))

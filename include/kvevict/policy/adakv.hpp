@@ -32,6 +32,13 @@ struct adakv {
   [[nodiscard]] constexpr auto rule() const { return budget::adaptive{base.rule(), floor, safeguard}; }
   [[nodiscard]] constexpr protect protection() const { return base.protection(); }
 };
+template <class Base>
+adakv(Base) -> adakv<Base>;
+template <class Base>
+adakv(Base, double) -> adakv<Base>;
+template <class Base>
+adakv(Base, double, budget::safeguard) -> adakv<Base>;
+
 /// The policy whose scores a policy uses: head-wise budgets change none, so a host that scores apart from selecting
 /// need compile and run a scorer only once for both.
 template <eviction_policy Policy>
@@ -41,12 +48,5 @@ template <eviction_policy Policy>
   else
     return policy;
 }
-
-template <class Base>
-adakv(Base) -> adakv<Base>;
-template <class Base>
-adakv(Base, double) -> adakv<Base>;
-template <class Base>
-adakv(Base, double, budget::safeguard) -> adakv<Base>;
 
 }  // namespace kvevict
