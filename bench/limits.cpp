@@ -29,10 +29,12 @@ float sum_of_lanes(const vec& s) {
   return sum;
 }
 
-/// Ten chains of multiply-adds: enough to hide the latency of two units, few enough for 16 registers. They start
-/// apart, because of equal chains a compiler computes one.
+/// Ten chains of multiply-adds: enough to hide the latency of two units, few enough for 16 registers. They start apart,
+/// because of equal chains a compiler computes one, and from values that it does not know: of a chain that stands still
+/// (1 * 0.999 + 0.001) it computes nothing.
 float multiply_adds(std::int64_t rounds) {
-  vec a = 0.999F - vec{}, b = 1e-3F - vec{};
+  const volatile float factor = 0.999F, term = 1e-3F;
+  const vec a = factor - vec{}, b = term - vec{};
   vec s0 = a, s1 = s0 + b, s2 = s1 + b, s3 = s2 + b, s4 = s3 + b;
   vec s5 = s4 + b, s6 = s5 + b, s7 = s6 + b, s8 = s7 + b, s9 = s8 + b;
   for (std::int64_t i = 0; i < rounds; ++i) {

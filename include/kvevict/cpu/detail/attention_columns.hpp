@@ -139,7 +139,7 @@ template <class Steps, class Attention, class Inputs>
     const bool partial = slot + count > first;
     float* const peak = known ? nullptr : b.peak + static_cast<offset_t>(block) * rows;
     find_keys<Steps>(keys, row.row, slot, last, b.keys, found);
-    multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, [&](index_t j) {
+    multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, [&](index_t j) __attribute__((always_inline)) {
       if (dense_dims(keys)) prefetch_keys(keys, row.row, slot + block_keys + j, last);
       if constexpr (!known) prefetch_stored(b.stored + static_cast<offset_t>(slot + j) * rows, tile_keys * rows);
     });
