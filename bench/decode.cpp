@@ -12,8 +12,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// One decode step of H2O fed by the engine's attention: 32 query_heads, so many cached slots. `copies` is its time
-/// over that of a memcpy of the running sums, [query_heads][slots].
+/// Decode steps of H2O fed by the engine's attention: 32 query_heads, so many cached slots. `copies` is their time over
+/// that of memcpys of the running sums, [query_heads][slots].
 void h2o_update(benchmark::State& state) {
   const auto length = index_t(state.range(0));
   const index_t capacity = length + steps, query_heads = kv_heads * group;
@@ -48,7 +48,7 @@ void h2o_update(benchmark::State& state) {
       for (index_t& n : lengths) ++n;
       verify(observe(on, policy, sequence, step, workspace_of(scratch)).ok(), "observe");
     }
-    const double seconds = seconds_since(begin) / steps;
+    const double seconds = seconds_since(begin);
     state.SetIterationTime(seconds);
     total += seconds;
     begin = std::chrono::steady_clock::now();
@@ -56,9 +56,10 @@ void h2o_update(benchmark::State& state) {
       std::memcpy(copy.data(), sums.data(), sums.size() * sizeof(float));
       benchmark::ClobberMemory();
     }
-    copies += seconds_since(begin) / steps;
+    copies += seconds_since(begin);
   }
   verify(sequence.seen() == length + steps, "tokens seen");
+  state.counters["us/step"] = 1e6 * total / double(state.iterations()) / steps;
   state.counters["copies"] = total / copies;
 }
 

@@ -106,6 +106,62 @@ TEST_CASE("gather: from pages into a head-major cache, whatever the layouts") {
               to_float(c.keys[std::size_t(r)][std::size_t(kept.view()[r][k] * 4 + d)]));
 }
 
+TEST_CASE("more than caches hold: every byte comes along, whether lines are whole or not") {
+  constexpr index_t heads = 2, length = 28000;
+  for (const index_t dim : {128, 100}) {
+    CAPTURE(dim);
+    // Every element says where it came from.
+    const auto number = [&](index_t head, index_t slot, index_t d) {
+      return float((head * length + slot) % 4099) + float(d) / 128;
+    };
+    std::vector<cache_line> room[4];  // keys and values, here and elsewhere; at lines
+    std::vector<std::vector<index_t>> rows(heads);
+    for (index_t h = 0; h < heads; ++h)
+      for (index_t s = 0; s < length; ++s)
+        if (s % 7 != 2 + h) rows[std::size_t(h)].push_back(s);
+    const picked kept(rows);
+    const auto count = [&](index_t h) { return index_t(rows[std::size_t(h)].size()); };
+    const auto take = [&](std::vector<cache_line>& lines) {
+      lines.resize(cache_lines(offset_t{heads} * length * dim * offset_t(sizeof(float))));
+      return reinterpret_cast<float*>(lines.data());
+    };
+    float *const keys = take(room[0]), *const values = take(room[1]);
+    float *const new_keys = take(room[2]), *const new_values = take(room[3]);
+    const strided order = hnd(1, heads, length, dim);
+    for (index_t h = 0; h < heads; ++h)
+      for (index_t s = 0; s < length; ++s)
+        for (index_t d = 0; d < dim; ++d) {
+          const auto at = order.offset({0, 0, h, h}, s, d);
+          keys[at] = number(h, s, d);
+          values[at] = -number(h, s, d);
+        }
+    const cache here{cache_shape{1, 1, heads}, length, entries{keys, order, dim}, entries{values, order, dim}};
+    const cache there{here.shape(), length, entries{new_keys, order, dim}, entries{new_values, order, dim}};
+    REQUIRE(2 * offset_t(kept.slots.size()) * dim * offset_t(sizeof(float)) > detail::more_than_caches);
+
+    const auto wrong = [&](const float* k, const float* v) {
+      index_t found = 0;
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t i = 0; i < count(h); ++i)
+          for (index_t d = 0; d < dim; ++d) {
+            const float expected = number(h, rows[std::size_t(h)][std::size_t(i)], d);
+            const auto at = order.offset({0, 0, h, h}, i, d);
+            found += k[at] != expected || v[at] != -expected;
+          }
+      return found;
+    };
+    REQUIRE(gather(cpu{}, here, picked(kept).view(), there).ok());
+    CHECK(wrong(new_keys, new_values) == 0);
+    REQUIRE(compact_in_place(cpu{}, here, picked(kept).view()).ok());
+    CHECK(wrong(keys, values) == 0);
+    for (index_t h = 0; h < heads; ++h) {  // and nothing behind what is retained
+      const auto at = order.offset({0, 0, h, h}, count(h), 0);
+      CHECK(new_keys[at] == 0.0F);
+      CHECK(keys[at] == number(h, count(h), 0));
+    }
+  }
+}
+
 TEST_CASE("NaN payloads and signs survive: bytes move, not numbers") {
   small s;
   const float payload = std::bit_cast<float>(0xffa00001u);

@@ -219,9 +219,12 @@ bug("Sinks are outside the candidates", "their scores compete", "cpu/select/sele
 bug("Retained slots are in order, recent ones last", "the recent ones directly behind the sinks", "cpu/select/select.hpp",
     "keep(last, length, retained + kept.sinks + free_budget);", "keep(last, length, retained + kept.sinks);", "select")
 bug("Compaction reads every entry before it is overwritten", "from the back", "cpu/detail/copy_entry.hpp",
-    "for (index_t k = first; k < retained.size(); ++k) copy_slot(from, to, row, retained[k], k);",
-    "for (index_t k = static_cast<index_t>(retained.size()) - 1; k >= first; --k) copy_slot(from, to, row, retained[k], k);",
+    "copy_slot(from, to, row, retained[k], k, where);",
+    "{\n      const index_t back = static_cast<index_t>(retained.size()) - 1 - (k - first);\n"
+    "      copy_slot(from, to, row, retained[back], back, where);\n    }",
     "compact")
+bug("What goes past the caches is all of an entry", "the last piece stays", "cpu/detail/copy_entry.hpp",
+    "i < bytes / sizeof(__m128i)", "i + 1 < bytes / sizeof(__m128i)", "compact")
 
 # Kernels
 

@@ -64,7 +64,9 @@ status gather(const cpu<Executor>& on, const From& from, const selection& kept, 
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_target(from.values(), to.values(), "to.values", shape, kept); !s.ok()) return s;
   if (const status s = detail::check_sides(from.keys().dims(), sides...); !s.ok()) return s;
-  on.how.run(kept.rows(), [&](index_t r, index_t) { detail::move_row(from, to, shape.row(r), kept[r], 0, sides...); });
+  const auto where = detail::target_of(from, kept);
+  on.how.run(kept.rows(),
+             [&](index_t r, index_t) { detail::move_row(from, to, shape.row(r), kept[r], 0, where, sides...); });
   return {};
 }
 

@@ -17,10 +17,11 @@ status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selec
   if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
   if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
+  const auto where = detail::target_of(cache, kept);
   on.how.run(kept.rows(), [&](index_t r, index_t) {
     index_t same = 0;  // the front that stays where it is
     while (same < kept[r].size() && kept[r][same] == same) ++same;
-    detail::move_row(cache, cache, shape.row(r), kept[r], same, sides...);
+    detail::move_row(cache, cache, shape.row(r), kept[r], same, where, sides...);
   });
   return {};
 }

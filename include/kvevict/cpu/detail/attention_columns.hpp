@@ -139,10 +139,14 @@ template <class Steps, class Attention, class Inputs>
     const bool partial = slot + count > first;
     float* const peak = known ? nullptr : b.peak + static_cast<offset_t>(block) * rows;
     find_keys<Steps>(keys, row.row, slot, last, b.keys, found);
-    multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, [&](index_t j) __attribute__((always_inline)) {
-      if (dense_dims(keys)) prefetch_keys(keys, row.row, slot + block_keys + j, last);
-      if constexpr (!known) prefetch_stored(b.stored + static_cast<offset_t>(slot + j) * rows, tile_keys * rows);
-    });
+    const auto ahead = [&](index_t j) __attribute__((always_inline)) {  // see prefetch.hpp
+      prefetch_keys(keys, row.row, slot + block_keys + j, last);
+      if constexpr (!known) {  // where the exponentials of this tile go
+        const float* to = b.stored + static_cast<offset_t>(slot + j) * rows;
+        prefetch_bytes<2, true>(to, static_cast<offset_t>(tile_keys) * rows * static_cast<offset_t>(sizeof(float)));
+      }
+    };
+    multiply_block<Steps>(found, count, keys.dims(), rows, b, partial ? nullptr : peak, ahead);
     if constexpr (known) {
       exponentials(b.logits, b.lse, count, rows, b.logits, nullptr);
       if (partial) mask_block(b.logits, slot, count, rows, b.visible, 0.0F);

@@ -31,7 +31,6 @@ inline packet multiply_add(const packet& a, const packet& b, const packet& c) {
   return Eigen::internal::pmadd(a, b, c);
 }
 inline packet maximum(const packet& a, const packet& b) { return Eigen::internal::pmax(a, b); }
-inline packet nearest(const packet& a) { return Eigen::internal::print(a); }
 inline float sum(const packet& a) { return Eigen::internal::predux(a); }
 
 /// b, but NaN where a is.
