@@ -29,6 +29,44 @@ auto scores(const Scorer& s, const In& in, protect p = {}) {
 
 }  // namespace
 
+TEST_CASE("attention: exponentials to within 2e-7, 1 for 0, nothing for what is far below") {
+  // One row of one dim, and its log-sum-exp is 0: the weight of a key is its exponential.
+  const auto weights = [](std::vector<float> keys) {
+    const auto length = index_t(keys.size());
+    const float query = 1.0F, lse = 0.0F;
+    const key_cache cached{cache_shape{1, 1, 1}, length, entries{keys.data(), hnd(1, 1, length, 1), 1}};
+    const query_view rows{entries{&query, hnd(1, 1, 1, 1), 1}, 1, 1};
+    const auto got = scores(score::attention<>{.window = 1} | score::group_mean{},
+                            inputs{cached, rows, log_sum_exp_view{&lse, {.head = 1, .slot = 1}}});
+    return got[0];
+  };
+  std::vector<float> keys;
+  for (float x = -1.0F; x <= 1.0F; x += 1.0F / 32749) keys.push_back(x);
+  for (float x = 1.0F; x > 1e-40F; x /= 1.37F) keys.insert(keys.end(), {x, -x});  // close to 0, on both sides
+  const auto near = weights(keys);
+  double worst = 0;
+  for (std::size_t j = 0; j < keys.size(); ++j)
+    worst = std::max(worst, std::abs(near[j] / std::exp(double(keys[j])) - 1));
+  CHECK(worst <= 3.2e-7);  // and the rounding of the exponent
+  CHECK(worst > 0);
+
+  keys.clear();
+  for (float x = -87.0F; x <= 3.0F; x += 1.0F / 127) keys.push_back(x);
+  const auto wide = weights(keys);
+  for (std::size_t j = 0; j < keys.size(); ++j)
+    worst = std::max(worst, std::abs(wide[j] / std::exp(double(keys[j])) - 1));
+  CHECK(worst <= 1e-5);
+
+  const auto special = weights({0.0F, -0.0F, -90.0F, -1e4F, -1e30F, std::numeric_limits<float>::quiet_NaN()});
+  CHECK(special[0] == 1.0F);
+  CHECK(special[1] == 1.0F);
+  for (const std::size_t j : {2U, 3U, 4U}) {
+    CHECK(special[j] >= 0.0F);
+    CHECK(special[j] <= 0x1p-126F);
+  }
+  CHECK(std::isnan(special[5]));
+}
+
 TEST_CASE("attention: columns of the window, per-row softmax, group mean") {
   for (const index_t rows : {1, 3, 4, 5, 32, 61})
     for (const index_t dim : {3, 8, 17}) {
