@@ -17,6 +17,7 @@ struct openmp {
   [[nodiscard]] index_t workers() const { return threads < 1 ? 1 : threads; }
   template <class Task>
   void run(index_t tasks, const Task& task) const {
+    if (workers() == 1) return serial{}.run(tasks, task);  // a team takes 0.2 us to open
 #pragma omp parallel for schedule(dynamic, 1) num_threads(workers())
     for (index_t t = 0; t < tasks; ++t) task(t, static_cast<index_t>(omp_get_thread_num()));
   }
