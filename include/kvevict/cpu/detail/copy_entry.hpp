@@ -17,17 +17,19 @@ namespace kvevict::detail {
 /// does). Going into a cache costs a read of the line that is replaced.
 enum class copy_to { cache, memory };
 
-inline constexpr offset_t more_than_caches = offset_t{32} << 20;  ///< bytes
-
-[[nodiscard]] constexpr copy_to target_of(offset_t bytes) {
+/// Where the copies of a compaction go: as many entries as a selection retains.
+template <class From>
+[[nodiscard]] copy_to target_of(const From& from, const selection& kept) {
+  constexpr offset_t more_than_caches = offset_t{32} << 20;
+  const offset_t bytes = (kept.offsets[kept.rows()] - kept.offsets[0]) * entry_bytes(from);
   return bytes > more_than_caches ? copy_to::memory : copy_to::cache;
 }
 
 /// Whole lines go past the caches where the processor can; everything else is a memcpy.
-inline void copy_bytes(void* to, const void* from, std::size_t bytes, [[maybe_unused]] copy_to target) {
+inline void copy_bytes(void* to, const void* from, std::size_t bytes, [[maybe_unused]] copy_to where) {
 #if defined(__SSE2__)
   const auto whole_lines = (reinterpret_cast<std::uintptr_t>(to) | bytes) % line_bytes == 0;
-  if (target == copy_to::memory && whole_lines) {
+  if (where == copy_to::memory && whole_lines) {
     auto* out = static_cast<__m128i*>(to);
     const auto* in = static_cast<const __m128i*>(from);
     for (std::size_t i = 0; i < bytes / sizeof(__m128i); ++i) _mm_stream_si128(out + i, _mm_loadu_si128(in + i));
@@ -38,9 +40,9 @@ inline void copy_bytes(void* to, const void* from, std::size_t bytes, [[maybe_un
 }
 
 /// Makes what went past the caches visible to whoever sees what this thread writes next.
-inline void finish_copies([[maybe_unused]] copy_to target) {
+inline void finish_copies([[maybe_unused]] copy_to where) {
 #if defined(__SSE2__)
-  if (target == copy_to::memory) _mm_sfence();
+  if (where == copy_to::memory) _mm_sfence();
 #endif
 }
 
@@ -92,12 +94,6 @@ void move_row(const From& from, const To& to, const row_id& row, const span<cons
   }
   finish_copies(where);
   (retain_side(to.keys(), sides, row, retained), ...);
-}
-
-/// Where the copies of a compaction go: as many entries as a selection retains.
-template <class From>
-[[nodiscard]] copy_to target_of(const From& from, const selection& kept) {
-  return target_of((kept.offsets[kept.rows()] - kept.offsets[0]) * entry_bytes(from));
 }
 
 }  // namespace kvevict::detail
