@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <kvevict/compact/moves.hpp>
 #include <kvevict/cpu/detail/prefetch.hpp>
