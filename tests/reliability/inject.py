@@ -27,9 +27,10 @@ MOST_SECONDS = 300
 
 
 def parts(test):
-    """`program` or `program:source`, where only the test cases of one source are run."""
-    program, _, source = test.partition(":")
-    return program, source
+    """`program`, or `program:source`, where only the test cases of one source are run, or `program:source:case`, where
+    only those that match are."""
+    program, source, case = (test.split(":") + ["", ""])[:3]
+    return program, source, case
 
 
 def stale(root):
@@ -92,8 +93,8 @@ class Tree:
 
     def test(self, test):
         """None if the program passed, otherwise the first test case that failed."""
-        program, source = parts(test)
-        only = [f"--source-file=*/{source}.cpp"] if source else []
+        program, source, case = parts(test)
+        only = ([f"--source-file=*/{source}.cpp"] if source else []) + ([f"--test-case={case}"] if case else [])
         try:
             done = subprocess.run([str(self.build / "tests" / f"test_{program}"), "--abort-after=1", *only],
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=MOST_SECONDS,
@@ -102,8 +103,8 @@ class Tree:
             return "(did not end)"
         if done.returncode == 0:
             return None
-        case = re.search(r"^TEST CASE:\s*(.+)$", done.stdout.decode(errors="replace"), re.MULTILINE)
-        return case[1].strip() if case else f"(ended with {done.returncode})"
+        failed = re.search(r"^TEST CASE:\s*(.+)$", done.stdout.decode(errors="replace"), re.MULTILINE)
+        return failed[1].strip() if failed else f"(ended with {done.returncode})"
 
 
 def inject(tree, bug):

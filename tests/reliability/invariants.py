@@ -229,6 +229,7 @@ bug("What goes past the caches is all of an entry", "the last piece stays", "cpu
 # Kernels
 
 on_select, on_score, on_attention = "kernels:cuda/select", "kernels:cuda/score", "kernels:cuda/attention"
+on_warpgroups, on_stream = (f"{on_attention}:*{which}*" for which in ("warpgroups feed", "stream past"))
 on_compact, on_ranks, on_functions = "kernels:cuda/compact", "kernels:cuda/ranks", "kernels:cuda/functions"
 
 bug("Sums over a block count every warp below", "the own warp's", "cuda/detail/block.hpp",
@@ -331,6 +332,20 @@ bug("Every warp has maxima of its own until all tiles have been seen", "one for 
     "const offset_t at = from + softmax.column(t);", on_attention)
 bug("Queries are held before they are multiplied", "a missing barrier", "cuda/score/attention.hpp",
     "        b.sync();\n        held = first;", "        held = first;", on_attention)
+bug("Warpgroups multiply all rows of keys with the dims of their own", "two dims swapped",
+    "cuda/score/wgmma_products.hpp", "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p + 1), word(2 * m + 1, p + 1)}}",
+    "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p), word(2 * m + 1, p + 1)}}", on_warpgroups)
+bug("Copies ahead have arrived before they are read", "a warp does not wait for its lanes",
+    "cuda/score/wgmma_products.hpp", "      b.copies_done();\n      b.sync_warp();", "      b.copies_done();", on_warpgroups)
+bug("Warpgroups find the columns of a step where they lie", "strides swapped", "cuda/score/wgmma_products.hpp",
+    "wgmma_columns(queries.address(), piece * columns, piece * 8)", "wgmma_columns(queries.address(), piece * 8, piece * columns)",
+    on_warpgroups)
+bug("A stage of the ring is read when its copies have arrived", "of the round before", "cuda/score/attention_stream.hpp",
+    "b.wait(whole, stage, number / stages);", "b.wait(whole, stage, 1 - number / stages);", on_stream)
+bug("A stage of the ring is written when everybody has read it", "one stage too near", "cuda/score/attention_stream.hpp",
+    "later = (number + ahead) % stages;", "later = (number + 1) % stages;", on_stream)
+bug("Copies are shown to wgmma before it multiplies", "a missing fence", "cuda/score/attention_stream.hpp",
+    "    b.copies_done();\n    b.wgmma_fence_stores();\n", "    b.copies_done();\n", on_stream)
 bug("KeyDiff's anchor has the keys of all warps", "all but the first", "cuda/score/keys.hpp",
     "for (int w = 0; w < b.threads() / warp_threads; ++w) total +=", "for (int w = 1; w < b.threads() / warp_threads; ++w) total +=",
     on_score)

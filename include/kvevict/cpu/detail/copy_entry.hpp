@@ -85,11 +85,11 @@ template <class From, class To, class... Sides>
 void move_row(const From& from, const To& to, const row_id& row, const span<const index_t>& retained, index_t first,
               copy_to where, const Sides&... sides) {
   constexpr offset_t bytes_ahead = 8192;
-  const auto ahead = static_cast<index_t>(bytes_ahead / entry_bytes(from)) + 1;
+  const offset_t ahead = bytes_ahead / entry_bytes(from) + 1;
   for (index_t k = first; k < retained.size(); ++k) {
-    if (k + ahead < retained.size()) {
-      prefetch_entry<0>(from.keys(), row, retained[k + ahead]);
-      if constexpr (cache_with_values<From>) prefetch_entry<0>(from.values(), row, retained[k + ahead]);
+    if (const offset_t next = k + ahead; next < retained.size()) {
+      prefetch_entry<0>(from.keys(), row, retained[next]);
+      if constexpr (cache_with_values<From>) prefetch_entry<0>(from.values(), row, retained[next]);
     }
     copy_slot(from, to, row, retained[k], k, where);
   }
