@@ -12,21 +12,23 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Decode steps of H2O fed by the engine's attention: 32 query_heads, so many cached slots. `copies` is their time over
-/// that of memcpys of the running sums, [query_heads][slots].
+/// Decode steps of H2O fed by the engine's attention: so many layers of 32 query_heads in one call, so many cached
+/// slots. `copies` is their time over that of memcpys of the running sums, [layers][query_heads][slots].
 void h2o_update(benchmark::State& state) {
-  const auto length = index_t(state.range(0));
+  const auto length = index_t(state.range(0)), layers = index_t(state.range(1));
   const index_t capacity = length + steps, query_heads = kv_heads * group;
-  const cpu on{openmp{.threads = index_t(state.range(1))}};
+  const cpu on{openmp{.threads = index_t(state.range(2))}};
   const h2o policy{.budget = slots(length)};
-  std::vector<cache_line> memory_of_attention(cache_lines(offset_t{4} * query_heads * capacity));  // aligned
+  const offset_t of_layer = offset_t{query_heads} * capacity;
+  std::vector<cache_line> memory_of_attention(cache_lines(4 * layers * of_layer));  // aligned
   auto* const attention = reinterpret_cast<float*>(memory_of_attention.data());
-  std::fill_n(attention, query_heads * capacity, 1.0F / float(length));
-  std::vector<index_t> lengths(kv_heads, length);
+  std::fill_n(attention, layers * of_layer, 1.0F / float(length));
+  std::vector<index_t> lengths(std::size_t(layers * kv_heads), length);
   float key = 0;
-  const key_cache cached{cache_shape{1, 1, kv_heads}, lengths.data(), entries{&key, strided{}, 1}};
+  const key_cache cached{cache_shape{layers, 1, kv_heads}, lengths.data(), entries{&key, strided{}, 1}};
   const auto rows = [&](index_t count, index_t stride) {
-    return attention_view{entries{attention, strided{.head = capacity, .slot = stride}, capacity}, query_heads, count};
+    const strided order{.layer = of_layer, .head = capacity, .slot = stride};
+    return attention_view{entries{attention, order, capacity}, query_heads, count};
   };
   const sequence_extent extent{.shape = cached.shape(), .capacity = capacity, .query_heads = query_heads};
   std::vector<cache_line> memory(cache_lines(state_bytes<row_feed::attention>(policy, extent)));
@@ -38,7 +40,7 @@ void h2o_update(benchmark::State& state) {
   const std::vector<cache_line> saved = memory;
 
   const inputs step{cached, rows(1, 0)};
-  std::vector<float> sums(std::size_t(query_heads * length)), copy(sums.size());
+  std::vector<float> sums(std::size_t(layers * query_heads * length)), copy(sums.size());
   double total = 0, copies = 0;
   for (auto _ : state) {
     memory = saved;
@@ -109,7 +111,12 @@ void sizes(benchmark::internal::Benchmark* b) {
   for (const std::int64_t threads : {1, all_threads()})
     for (const std::int64_t slots_held : {1024, 4096}) b->Args({slots_held, threads});
 }
-BENCHMARK(h2o_update)->Name("decode/h2o_from_attention")->ArgNames({"slots", "threads"})->Apply(sizes)->UseManualTime();
+void updates(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"slots", "layers", "threads"})->Unit(benchmark::kMicrosecond)->UseManualTime();
+  for (const std::int64_t threads : {1, all_threads()})
+    b->Args({1024, 1, threads})->Args({4096, 1, threads})->Args({1024, 32, threads});
+}
+BENCHMARK(h2o_update)->Name("decode/h2o_from_attention")->Apply(updates);
 BENCHMARK(decode_steps<h2o>)->Name("decode/h2o")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
 BENCHMARK(decode_steps<ahakv<>>)->Name("decode/ahakv")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
 BENCHMARK(decode_steps<snapkv<>>)->Name("decode/snapkv")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
