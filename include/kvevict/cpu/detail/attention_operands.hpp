@@ -148,7 +148,7 @@ void find_keys(const Keys& keys, const row_id& row, index_t first, index_t lengt
 }
 
 /// Asks the memory for the keys first .. first + tile_keys. The processor does not foresee that the next block is
-/// wanted while this one is multiplied (up to a quarter of the time of scoring).
+/// wanted while this one is multiplied (up to a sixth of the time of scoring).
 template <class Keys>
 [[gnu::always_inline]] inline void prefetch_keys(const Keys& keys, const row_id& row, index_t first, index_t length) {
   for (index_t slot = first; slot < least(first + tile_keys, length); ++slot) prefetch_entry<2>(keys, row, slot);

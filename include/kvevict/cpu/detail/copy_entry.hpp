@@ -29,7 +29,7 @@ template <class From>
 /// Whole lines go past the caches where the processor can; everything else is a memcpy.
 inline void copy_bytes(void* to, const void* from, std::size_t bytes, [[maybe_unused]] copy_to where) {
 #if defined(__SSE2__)
-  const auto whole_lines = (reinterpret_cast<std::uintptr_t>(to) | bytes) % line_bytes == 0;
+  const auto whole_lines = (reinterpret_cast<std::uintptr_t>(to) | bytes) % sizeof(cache_line) == 0;
   if (where == copy_to::memory && whole_lines) {
     auto* out = static_cast<__m128i*>(to);
     const auto* in = static_cast<const __m128i*>(from);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/workspace.hpp>
 #include <kvevict/view/entries.hpp>
 
 /// Asking the memory for what is wanted soon, where no processor foresees it: keys of the next block while this one is
@@ -10,12 +11,10 @@
 /// inlined by then. So everything here is always inlined, and so must be what contains nothing else, a lambda too.
 namespace kvevict::detail {
 
-inline constexpr index_t line_bytes = 64;
-
 /// `Locality`: 0 for what is used once, up to 3 for what should come into the nearest cache.
 template <int Locality, bool Write = false>
 [[gnu::always_inline]] inline void prefetch_bytes(const void* first, offset_t bytes) {
-  for (offset_t i = 0; i < bytes; i += line_bytes)
+  for (offset_t i = 0; i < bytes; i += static_cast<offset_t>(sizeof(cache_line)))
     __builtin_prefetch(static_cast<const char*>(first) + i, Write ? 1 : 0, Locality);
 }
 
