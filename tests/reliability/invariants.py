@@ -51,6 +51,8 @@ bug("After an eviction a row sees the slots up to its position, not up to its in
     "least(position + 1, row.length)", "decode")
 bug("Positions are searched for the first that is not below", "<= for <", "view/inputs.hpp",
     "if ((*this)(middle) < end)", "if ((*this)(middle) <= end)", "decode")
+bug("A row sees no slot behind its own", "<= for < where the last slot is asked first", "view/inputs.hpp",
+    "(*this)(length - 1) < end", "(*this)(length - 1) <= end", "decode")
 bug("What is given as too few query rows is refused", "rows are counted against the cache",
     "cpu/score/attention.hpp", "if (rows < least(s.window, row.seen))", "if (rows < least(s.window, 1))", "policy")
 bug("A row of no slots is refused", "< 0 for < 1", "view/check.hpp",
@@ -170,6 +172,8 @@ bug("A row is no longer than its loops can count", "one more", "core/types.hpp",
     "std::numeric_limits<index_t>::max() - 1023", "std::numeric_limits<index_t>::max() - 1022", "extents")
 bug("New entries go behind the last slot", "off by one", "cpu/decode/append.hpp",
     "copy_slot(added, to, row, i, first + i)", "copy_slot(added, to, row, i, first + i - (first > 0 ? 1 : 0))", "decode")
+bug("Every row belongs to one worker's piece", "its first row to none", "cpu/detail/pieces.hpp",
+    "if (before >= first) task(t, worker);", "if (before > first) task(t, worker);", "threads")
 bug("A full row is refused", "the new slots are not counted", "cpu/decode/append.hpp",
     "bool fits = has_room(to.keys(), row, lengths[r] + more);", "bool fits = has_room(to.keys(), row, lengths[r]);",
     "decode")

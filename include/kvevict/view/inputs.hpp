@@ -85,6 +85,7 @@ struct row_positions {
   /// Slots of a row of `length` whose positions are below `end`; positions ascend.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t before(index_t end, index_t length) const {
     if (first == nullptr) return least(end, length);
+    if (length > 0 && (*this)(length - 1) < end) return length;  // so for the newest row, the one of a decode step
     index_t from = 0;
     while (from < length) {
       const index_t middle = from + (length - from) / 2;

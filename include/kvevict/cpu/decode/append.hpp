@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cpu/backend.hpp>
 #include <kvevict/cpu/detail/copy_entry.hpp>
+#include <kvevict/cpu/detail/pieces.hpp>
 #include <kvevict/cpu/select/receipt.hpp>
 #include <kvevict/decode/append.hpp>
 
@@ -31,7 +31,8 @@ status append(const cpu<Executor>& on, const Added& added, const To& to, const s
       return {status_code::small_output, "to", "a row of the destination is full",
               (static_cast<offset_t>(lengths[r]) + more) * detail::entry_bytes(to)};
   }
-  on.how.run(static_cast<index_t>(shape.rows()), [&](index_t r, index_t) {
+  const auto cost = [&](index_t r) { return 1 + added.length(shape.row(r)); };
+  detail::run_in_pieces(on.how, static_cast<index_t>(shape.rows()), cost, [&](index_t r, index_t) {
     const row_id row = shape.row(r);
     const index_t first = lengths[r], more = added.length(row);
     for (index_t i = 0; i < more; ++i) detail::copy_slot(added, to, row, i, first + i);

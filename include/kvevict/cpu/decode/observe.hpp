@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cpu/decode/parts.hpp>
+#include <kvevict/cpu/detail/pieces.hpp>
 #include <kvevict/cpu/evict.hpp>
 
 namespace kvevict {
@@ -89,6 +90,7 @@ template <class Executor, eviction_policy Policy, class States, class Inputs>
 status observe(const cpu<Executor>& on, const Policy& policy, const States& of, const Inputs& in,
                const workspace& memory) {
   const auto states = states_of(of);
+  constexpr row_feed feed = decltype(states)::feed;
   if (const status s = check(policy); !s.ok()) return s;
   if (const status s = check_inputs(in); !s.ok()) return s;
   if (const status s = detail::check_states(policy, states, in); !s.ok()) return s;
@@ -120,22 +122,29 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
     p.header->seen += added[i];
   }
   const auto with_positions = detail::observation_inputs(in, states);
-  on.how.run(rows, [&](index_t r, index_t worker) {
+  const auto observe_row = [&](index_t r, index_t worker) {
     const row_id row = shape.row(r);
     const auto& state = states[row.seq];
     const index_t window = state.header().window;
     score::each_source(scorer, [&](const auto& source) {
       if constexpr (requires { source.reads_rows; }) {
         if (source.window != score::all_rows) return;
-        const auto plan = detail::plan_row(policy, with_positions, row);
-        detail::add_to_sums(source, state, with_positions, detail::context_of<Policy>(plan, row, with_positions),
-                            extent, added[row.seq], carver(scratch.scratch + worker * scratch.scratch_bytes));
+        score::row_context context{
+            .row = row, .length = in.cache.length(row), .seen = state.seen(), .group_size = state.header().group_size};
+        if constexpr (feed == row_feed::queries)  // a gain goes by the budget
+          context.budget = detail::plan_row(policy, with_positions, row).nominal;
+        detail::add_to_sums(source, state, with_positions, context, extent, added[row.seq],
+                            carver(scratch.scratch + worker * scratch.scratch_bytes));
       }
     });
-    constexpr bool by_queries = std::remove_cvref_t<decltype(state)>::feed == row_feed::queries;
-    if constexpr (Inputs::template has < by_queries ? input_kind::queries : input_kind::attention >)
+    if constexpr (Inputs::template has < feed == row_feed::queries ? input_kind::queries : input_kind::attention >)
       if (window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(window, added[row.seq]));
-  });
+  };
+  const auto length_of = [&](index_t r) { return in.cache.length(shape.row(r)); };
+  if constexpr (feed == row_feed::attention)  // each row takes as long as reading it
+    detail::run_in_pieces(on.how, rows, length_of, observe_row);
+  else
+    on.how.run(rows, observe_row);
   return {};
 }
 

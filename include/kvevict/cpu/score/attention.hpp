@@ -101,6 +101,13 @@ struct source_kernel<score::attention<Gain, Weight>> {
   }
 
  private:
+  /// A function of its own: inside its callers the few numbers that no vector takes run out of registers.
+  template <class Element, class Read>
+  [[gnu::noinline]] static void add_row(float weight, const Element* a, index_t count, float* columns,
+                                        const Read& read) {
+    for (index_t j = 0; j < count; ++j) columns[j] += weight * read(a[j], j);
+  }
+
   /// Whether exponentials wait for the sums of their rows.
   static constexpr bool stores(const scratch_extent& extent) { return !(Gain::plain && extent.log_sum_exp); }
 
@@ -119,7 +126,8 @@ struct source_kernel<score::attention<Gain, Weight>> {
         float* columns = out + h * column_stride;
         if (dense_dims(given_rows.entries)) {  // a loop of its own, so that it vectorises
           const auto* a = given_rows.entries.at(at, from, 0);
-          for (index_t j = 0; j < visible; ++j) columns[j] += weight * given_rows.entries.reader(a[j], at, from, j);
+          add_row(weight, a, visible, columns,
+                  [&](auto x, index_t j) { return given_rows.entries.reader(x, at, from, j); });
         } else {
           for (index_t j = 0; j < visible; ++j) columns[j] += weight * given_rows.entries(at, from, j);
         }
