@@ -3,6 +3,7 @@
 
 #include <kvevict/cuda/score/attention.hpp>
 #include <kvevict/cuda/score/attention_stream.hpp>
+#include <kvevict/cuda/score/general_products.hpp>
 #include <kvevict/cuda/score/mma_products.hpp>
 #include <kvevict/cuda/score/wgmma_products.hpp>
 #include <kvevict/kvevict.hpp>
@@ -250,21 +251,41 @@ void check_drawn(index_t dims, std::uint32_t seed, std::initializer_list<index_t
 
 }  // namespace
 
-TEST_CASE("kernels: attention in fp32") {
+TEST_CASE("kernels: attention of anything that reads as numbers") {
   for (std::uint32_t seed = 0; seed < 12; ++seed) {
-    check_drawn<detail::fma_products, float>(seed % 2 ? 64 : 16, seed);
-    check_drawn<detail::fma_products, bfloat16>(seed % 2 ? 7 : 33, 100 + seed);
-    check_drawn<detail::fma_products, half>(24, 200 + seed);
+    check_drawn<detail::general_products<>, float>(seed % 2 ? 64 : 16, seed);
+    check_drawn<detail::general_products<>, bfloat16>(seed % 2 ? 7 : 33, 100 + seed);
+    check_drawn<detail::general_products<>, half>(24, 200 + seed);
   }
-  check_drawn<detail::fma_products, float>(80, 300);
-  check_drawn<detail::fma_products, float>(128, 301);
-  check_drawn<detail::fma_products, float>(192, 302);  // more dims than are held at once
+  check_drawn<detail::general_products<>, float>(80, 300);
+  check_drawn<detail::general_products<>, float>(128, 301);
+  check_drawn<detail::general_products<>, float>(192, 302);  // more dims than are held at once
+  check_drawn<detail::general_products<2>, float>(24, 303);
+  check_drawn<detail::general_products<2>, bfloat16>(136, 304);
+}
+
+TEST_CASE("kernels: queries that are floats beside keys of 16 bits, whether they need all their bits or not") {
+  for (const bool rounded : {false, true}) {
+    CAPTURE(rounded);
+    content<float> c({.seqs = 2, .kv_heads = 2}, {50, 90}, 132, 4, 2, 7);
+    const auto round = [](std::vector<float>& all) {
+      for (float& x : all) x = to_float(to_bfloat16(x));
+    };
+    for (auto& keys : c.keys) round(keys);
+    if (rounded) round(c.queries);
+    const auto held = host::in_strides(c, "hnd", hnd);
+    std::vector<bfloat16> keys;
+    for (const float x : held.keys) keys.push_back(to_bfloat16(x));
+    check_columns<detail::general_products<>>(
+        c, key_cache{c.shape, c.lengths.data(), entries{keys.data(), any_layout(held.key_layout), c.dim}},
+        score::observation_window(8), {}, {});
+  }
 }
 
 TEST_CASE("kernels: keys whose dims are apart") {
   const content<float> c({.seqs = 2, .kv_heads = 2}, {50, 90}, 12, 4, 2);
   auto keys = host::with_transposed_keys(c);
-  check_columns<detail::fma_products>(c, keys.cache(), score::observation_window(8), {}, {});
+  check_columns<detail::general_products<>>(c, keys.cache(), score::observation_window(8), {}, {});
 }
 
 TEST_CASE("kernels: attention on tensor cores") {

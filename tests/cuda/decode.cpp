@@ -5,6 +5,7 @@
 #include <kvevict/cuda/decode/append.hpp>
 #include <kvevict/cuda/decode/tasks.hpp>
 #include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/general_products.hpp>
 
 #include "../support/sequence.hpp"
 #include "../support/simulated_block.hpp"
@@ -119,7 +120,7 @@ struct on_the_device {
     else
       return cache();
   }
-  [[nodiscard]] int threads() { return 32 << chance() % 3; }
+  [[nodiscard]] int threads() { return 32 * int(1 + chance() % 4); }
 
   template <class Task>
   void run(offset_t blocks, offset_t bytes, const Task& task, const auto& kernel) {
@@ -195,16 +196,19 @@ struct on_the_device {
     const detail::room_memory m = detail::take_room(place, policy, detail::eviction_inputs(in, states()), capacity);
     const auto task = detail::room_task_of(policy, states(), in, lengths.data(), every, capacity, m);
     using task_type = std::remove_const_t<decltype(task)>;
+    const int together = threads();
+    const offset_t bytes = detail::make_room_bytes<task_type>(together);
+    const auto kernel = [&](simulated::block& b) { detail::make_room(b, task); };
     if constexpr (!task_type::together) {
-      run(task.units(), detail::make_room_bytes, task, [](auto& b, const auto& t) { detail::make_room(b, t); });
+      simulated::run_grid(index_t(task.units()), together, bytes, std::uint32_t(chance()), kernel);
     } else {
       std::map<const void*, simulated::team_piece> shared;
       if (task_type::joint) {
         shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
         shared[m.share.budgets] = shape.rows();
       }
-      simulated::run_teams(index_t(task.units()), 1 + int(chance() % 2), threads(), detail::make_room_bytes,
-                           std::uint32_t(chance()), shared, [&](simulated::block& b) { detail::make_room(b, task); });
+      simulated::run_teams(index_t(task.units()), 1 + int(chance() % 2), together, bytes, std::uint32_t(chance()),
+                           shared, kernel);
     }
   }
 };
@@ -319,7 +323,7 @@ void simulated_columns(on_the_device<Policy, Feed>& d, const Inputs& in, const S
     carver place(memory.get().data);
     task.parts = detail::softmax_parts::take(place, rows, 1, wide);
     task.out = out;
-    using products = detail::fma_products;
+    using products = detail::general_products<>;
     simulated::run_grid(rows, 64, detail::attention_sums_bytes<products>(64), 1,
                         [&](auto& b) { detail::attention_sums<products>(b, task); });
     simulated::run_grid(rows, 64, detail::attention_columns_bytes<products>(64), 2,

@@ -61,11 +61,11 @@ inline void check_keys(choices& c) {
 
 /// The bins of all threads, and a threshold beside a sorted row.
 inline void check_search(choices& c) {
-  const int threads = 32 << c.between(0, 5);
+  const int threads = 32 * int(c.between(1, 32));
   std::vector<int> owned(detail::radix_bins), stretched(detail::digit_bins);
   for (int t = 0; t < threads; ++t) {
-    for (index_t i = 0; i < detail::bins_per_thread(threads); ++i) ++owned[std::size_t(detail::bin_of(t, i, threads))];
-    detail::bin_stretch::of(t, threads).each([&](index_t bin) { ++stretched[std::size_t(bin)]; });
+    detail::each_bin<detail::radix_bins>(t, threads, [&](index_t bin) { ++owned[std::size_t(bin)]; });
+    detail::each_bin<detail::digit_bins>(t, threads, [&](index_t bin) { ++stretched[std::size_t(bin)]; });
   }
   const auto once = [](int n) { return n == 1; };
   require(std::all_of(owned.begin(), owned.end(), once), "every bin has one thread");
@@ -76,7 +76,7 @@ inline void check_search(choices& c) {
   for (float& s : scores)
     s = kind == 0 ? c.number() : kind == 1 ? float(c.bits() % 3) : kind == 2 ? std::bit_cast<float>(c.bits()) : -0.0F;
   const index_t count = index_t(scores.size()), wanted = c.between(1, count);
-  simulated::block b(0, 32 << c.between(0, 2), detail::digit_memory_bytes, c.bits());
+  simulated::block b(0, 32 * int(c.between(1, 4)), detail::digit_memory_bytes, c.bits());
   const auto memory = detail::digit_memory<simulated::block>::take(b);
   const detail::row_threshold found = detail::find_threshold(b, scores.data(), count, wanted, memory);
   std::vector<std::uint32_t> keys;
@@ -277,7 +277,7 @@ inline void check_workspace(choices& c) {
 
 /// Sums and maxima over a block, one after another in the same memory.
 inline void check_sums(choices& c) {
-  simulated::block b(0, 32 << c.between(0, 4), 1024, c.bits());
+  simulated::block b(0, 32 * int(c.between(1, 16)), 1024, c.bits());
   const auto memory = b.shared<offset_t>(detail::warp_threads);
   for (int again = 0; again < 2; ++again) {
     auto x = b.make_local<offset_t>(), before = x;
@@ -305,7 +305,7 @@ inline void check_lengths(choices& c) {
   const inputs in{key_cache{shape, lengths.data(), entries{&key, hnd(1, 1, 1, 1), 1}}};
   const auto seen = detail::bounded(in, longest);
   std::vector<offset_t> offsets(lengths.size() + 1, -7);
-  simulated::block b(0, 32 << c.between(0, 2), detail::lay_out_bytes, c.bits());
+  simulated::block b(0, 32 * int(c.between(1, 4)), detail::lay_out_bytes, c.bits());
   std::vector<index_t> budget_lengths(lengths.size(), -7);
   detail::lay_out_rows(b, seen, offsets.data(), budget_lengths.data());
   offset_t sum = 0;

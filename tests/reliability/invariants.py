@@ -254,9 +254,12 @@ bug("Every histogram starts at zero", "only the first", "cuda/detail/digits.hpp"
     "for (index_t i = t; i < radix_bins; i += b.threads())", "for (index_t i = t; i < radix_bins && d.shift == 21; i += b.threads())",
     on_select)
 bug("The threshold's digit is the one that reaches the budget", "> for >=", "cuda/detail/digits.hpp",
-    "if (reached + in_bin >= result.ties)", "if (reached + in_bin > result.ties)", on_select)
+    "reached + in_bin >= result.ties", "reached + in_bin > result.ties", on_select)
 bug("What one thread found is read by all after it", "a missing barrier", "cuda/detail/digits.hpp",
-    "        reached += in_bin;\n      }\n    });\n    b.sync();", "        reached += in_bin;\n      }\n    });", on_select)
+    "        reached += in_bin;\n      });\n    });\n    b.sync();", "        reached += in_bin;\n      });\n    });", on_select)
+bug("Every bin has a thread, however many there are", "rounded down", "cuda/detail/digits.hpp",
+    "return Bins - 1 - thread * ((Bins + threads - 1) / threads);", "return Bins - 1 - thread * (Bins / threads);",
+    on_select)
 bug("As many equal scores stay on the device as the budget has room for", "<= for <", "cuda/select/select.hpp",
     "(ties[t] && ties_here < limit.ties)", "(ties[t] && ties_here <= limit.ties)", on_select)
 bug("Retained slots lie behind those before them", "ties that are evicted count", "cuda/select/select.hpp",
@@ -272,8 +275,6 @@ bug("The lowest key stands for NaN", "for -0", "cuda/select/receipt.hpp",
     "if (number == 0x80000000u) return not_a_number();", "", on_functions)
 bug("Counts of two rounds have memory of their own", "of one", "cuda/budget/across_ranks.hpp",
     "return 2 * rows * (digit_bins + 1);", "return rows * (digit_bins + 1);", on_functions)
-bug("Threads share the bins of a rank's histogram", "the last of each is forgotten", "cuda/budget/across_ranks.hpp",
-    "least(digit_bins, (thread + 1) * each)}", "least(digit_bins, (thread + 1) * each - each / 2)}", on_functions)
 bug("A page belongs to one (layer, sequence)", "layers as close as sequences", "view/paged.hpp",
     "static_cast<offset_t>(row.layer) * seqs + row.seq;", "static_cast<offset_t>(row.layer) + row.seq;", on_functions)
 bug("Pages are as long as the heads of a block", "one head", "view/paged.hpp",
@@ -312,6 +313,12 @@ bug("Dims beyond the last 32 go to the lanes in turn", "all from the first lane'
     "return 32 * j + (32 * j + 32 <= Dims ? thread % 4 : 0) * 8;", on_attention)
 bug("Products start at zero", "the sums of the step before", "cuda/score/mma_products.hpp",
     "      b.each([&](int t) { sums.clear(t); });\n      KVEVICT_UNROLLED", "      KVEVICT_UNROLLED", on_attention)
+bug("Queries that need all their bits are multiplied in fp32", "all are taken to be short",
+    "cuda/score/general_products.hpp", "return b.uniform(mask) == 0;", "return b.uniform(mask) >= 0;", on_attention)
+bug("A lane holds the fragments of its four dims", "two words swapped", "cuda/score/general_products.hpp",
+    "rows[k / 2][e / 2][t].x[k % 2 + e % 2 * 2]", "rows[k / 2][e / 2][t].x[k % 2 * 2 + e % 2]", on_attention)
+bug("Dims behind the last are zeros", "those of the next key", "cuda/detail/entry_elements.hpp",
+    "if (dim + e < end) out.x[e] = of(dim + e);", "out.x[e] = of(dim + e);", on_attention)
 bug("A slot receives nothing from rows that do not see it", "<= for <", "cuda/score/column_sums.hpp",
     "const bool visible = slot + slot_of_thread(t, k) < c.visible;", "const bool visible = slot + slot_of_thread(t, k) <= c.visible;",
     on_attention)

@@ -149,21 +149,10 @@ class block {
   /// The matrices are put together from what the lanes hold, multiplied, and taken apart again.
   template <class Element, class Sums, class Rows, class Columns>
   void mma(Sums& sums, const Rows& rows, const Columns& columns) const {
-    const auto element = [](std::uint32_t word, int upper) {
-      return to_float(Element{std::uint16_t(upper ? word >> 16 : word & 0xffff)});
-    };
-    for (int warp = 0; warp < threads(); warp += 32) {
-      float a[16][16], b[16][8];
-      for (int l = 0; l < 32; ++l)
-        for (int e = 0; e < 8; ++e) {  // e / 2: the word, e % 2: its half
-          const int g = l / 4, k = 2 * (l % 4) + e % 2;
-          a[g + e / 2 % 2 * 8][k + e / 4 * 8] = element(rows[warp + l].x[e / 2], e % 2);
-          if (e < 4) b[k + e / 2 * 8][g] = element(columns[warp + l].x[e / 2], e % 2);
-        }
-      for (int l = 0; l < 32; ++l)
-        for (int e = 0; e < 4; ++e)
-          for (int k = 0; k < 16; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
-    }
+    if constexpr (std::is_same_v<Element, kvevict::detail::tf32>)
+      mma_of_floats(sums, rows, columns);
+    else
+      mma_of_halves<Element>(sums, rows, columns);
   }
   void sync_warp() { now_.sync_warp(); }
   void copy_ahead(int thread, const watched<std::uint32_t>& to, offset_t i, const void* from, bool given = true) {
@@ -252,6 +241,43 @@ class block {
   }
 
  private:
+  template <class Element, class Sums, class Rows, class Columns>
+  void mma_of_halves(Sums& sums, const Rows& rows, const Columns& columns) const {
+    const auto element = [](std::uint32_t word, int upper) {
+      return to_float(Element{std::uint16_t(upper ? word >> 16 : word & 0xffff)});
+    };
+    for (int warp = 0; warp < threads(); warp += 32) {
+      float a[16][16], b[16][8];
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 8; ++e) {  // e / 2: the word, e % 2: its half
+          const int g = l / 4, k = 2 * (l % 4) + e % 2;
+          a[g + e / 2 % 2 * 8][k + e / 4 * 8] = element(rows[warp + l].x[e / 2], e % 2);
+          if (e < 4) b[k + e / 2 * 8][g] = element(columns[warp + l].x[e / 2], e % 2);
+        }
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 4; ++e)
+          for (int k = 0; k < 16; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
+    }
+  }
+  template <class Sums, class Rows, class Columns>
+  void mma_of_floats(Sums& sums, const Rows& rows, const Columns& columns) const {
+    const auto element = [](std::uint32_t word) {
+      if ((word & 0x1fffu) != 0) throw hazard("a word has bits that a tf32 has no place for");
+      return std::bit_cast<float>(word);
+    };
+    for (int warp = 0; warp < threads(); warp += 32) {
+      float a[16][8], b[8][8];
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 4; ++e) {
+          a[l / 4 + e % 2 * 8][l % 4 + e / 2 * 4] = element(rows[warp + l].x[e]);
+          if (e < 2) b[l % 4 + e * 4][l / 4] = element(columns[warp + l].x[e]);
+        }
+      for (int l = 0; l < 32; ++l)
+        for (int e = 0; e < 4; ++e)
+          for (int k = 0; k < 8; ++k) sums[warp + l].x[e] += a[l / 4 + e / 2 * 8][k] * b[k][2 * (l % 4) + e % 2];
+    }
+  }
+
   struct copy {
     int thread;
     touched* words[4];

@@ -34,7 +34,10 @@ struct eviction_pace {
 
 namespace detail {
 
-inline constexpr int append_threads = 256, observe_threads = 256, room_threads = 512;
+inline constexpr int append_threads = 256, observe_threads = 256;
+/// Of `make_room`: where it multiplies, a thread needs more registers.
+template <class Task>
+inline constexpr int room_threads = Task::multiplies ? 384 : 512;
 
 struct start_body {
   std::byte* bytes;
@@ -166,7 +169,7 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
 /// `in` holds the cache and what is no row. Where it is the cache in token order (view/reordered.hpp), entries are
 /// swapped with the fewest moves and the order kept up, behind the last slot, too; `append` then takes the memory
 /// itself. An eviction at each step moves one entry that way, and half of the row otherwise. Queries that the states
-/// remember are multiplied in fp32.
+/// remember are multiplied in fp32, or on tensor cores where they and the keys are numbers of 16 bits.
 template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status evict_in_place(const gpu& on, const Policy& policy, const device_states<Feed>& states,
                                     const Inputs& in, const span<index_t>& lengths, const workspace& memory,
@@ -193,8 +196,9 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
             "this scorer crosses the kv_heads of a layer: they share a budget"};
   const offset_t units = task.units();
   const int team = task_type::together ? detail::team_of(static_cast<index_t>(shape.rows() / units)) : 1;
-  return detail::launch<detail::room_threads>(on, units, detail::make_room_bytes, detail::room_body<task_type>{task},
-                                              team);
+  constexpr int threads = detail::room_threads<task_type>;
+  return detail::launch<threads>(on, units, detail::make_room_bytes<task_type>(threads),
+                                 detail::room_body<task_type>{task}, team);
 }
 
 }  // namespace kvevict

@@ -54,20 +54,6 @@ struct rank_memory {
 /// Shared memory of the kernels in bytes.
 inline constexpr offset_t rank_kernel_bytes = digit_memory_bytes + warp_threads * sizeof(offset_t);
 
-/// The bins of one thread, counted from the highest.
-struct bin_stretch {
-  index_t first, last;
-
-  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr bin_stretch of(int thread, int threads) {
-    const index_t each = greatest<index_t>(1, digit_bins / threads);
-    return {least(digit_bins, thread * each), least(digit_bins, (thread + 1) * each)};
-  }
-  template <class F>
-  KVEVICT_HOST_DEVICE void each(const F& f) const {
-    KVEVICT_ROLLED for (index_t i = first; i < last; ++i) f(digit_bins - 1 - i);
-  }
-};
-
 /// The digits of a pool's threshold as far as they are known, and the last of them.
 struct found_digits {
   std::uint32_t prefix = 0;
@@ -85,13 +71,13 @@ template <class Block, class Numbers, class Shared>
   auto own = b.template make_local<offset_t>(), above = own;
   b.each([&](int t) {
     own[t] = 0;
-    bin_stretch::of(t, b.threads()).each([&](index_t bin) { own[t] += in_bin(t, bin); });
+    each_bin<digit_bins>(t, b.threads(), [&](index_t bin) { own[t] += in_bin(t, bin); });
   });
   exclusive_sums<offset_t>(b, own, above, sums);
   b.each([&](int t) {
     const offset_t total = least(numbers.load(t, at + free_budgets), numbers.load(t, at + rooms));
     offset_t reached = numbers.load(t, at + reached_above) + above[t];
-    bin_stretch::of(t, b.threads()).each([&](index_t bin) {
+    each_bin<digit_bins>(t, b.threads(), [&](index_t bin) {
       const offset_t with_bin = reached + in_bin(t, bin);
       if ((bin == digit_bins - 1 || reached < total) && (bin == 0 || with_bin >= total)) m.found.store(t, 0, bin);
       reached = with_bin;
@@ -133,14 +119,14 @@ KVEVICT_HOST_DEVICE void count_for_ranks(Block& b, const select_task<Rule>& task
     auto own = b.template make_local<index_t>(), above = own;
     b.each([&](int t) {
       own[t] = 0;
-      bin_stretch::of(t, b.threads()).each([&](index_t bin) { own[t] += m.bins.load(t, bin); });
+      each_bin<digit_bins>(t, b.threads(), [&](index_t bin) { own[t] += m.bins.load(t, bin); });
     });
     exclusive_sums<index_t>(b, own, above, m.of_warps);
     b.each([&](int t) {
       const index_t passed = round > 0 ? reached.load(t, at(round - 1, i, so_far.bin + 1)) : 0;
       index_t sum = passed + above[t];
       if (t == 0) reached.store(t, at(round, i, digit_bins), passed);
-      bin_stretch::of(t, b.threads()).each([&](index_t bin) {
+      each_bin<digit_bins>(t, b.threads(), [&](index_t bin) {
         sum += m.bins.load(t, bin);
         reached.store(t, at(round, i, bin), sum);
       });

@@ -117,10 +117,10 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
         const index_t passed = round > 0 ? reached.load(t, at(round - 1, i, bin + 1)) : 0;
         index_t sum = passed + above[t];
         if (t == 0) reached.store(t, at(round, i, radix_bins), passed);
-        for (index_t k = 0; k < bins_per_thread(b.threads()); ++k) {
-          sum += m.bins.load(t, bin_of(t, k, b.threads()));
-          reached.store(t, at(round, i, bin_of(t, k, b.threads())), sum);
-        }
+        each_bin<radix_bins>(t, b.threads(), [&](index_t own) {
+          sum += m.bins.load(t, own);
+          reached.store(t, at(round, i, own), sum);
+        });
       });
       b.sync();
     }
@@ -134,13 +134,12 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
       };
       // Bins of the last round that no digit has are empty; the highest that a digit can have counts as the top.
       const index_t top = (index_t{1} << d.bits) - 1;
-      offset_t higher = stay(bin_of(t, 0, b.threads()) + 1);
-      for (index_t k = 0; k < bins_per_thread(b.threads()); ++k) {
-        const index_t here = bin_of(t, k, b.threads());
+      offset_t higher = stay(greatest(0, first_bin<radix_bins>(t, b.threads()) + 1));
+      each_bin<radix_bins>(t, b.threads(), [&](index_t here) {
         const offset_t sum = stay(here);
         if (here <= top && sum >= total && (here == top || higher < total)) m.found.store(t, 0, here);
         higher = sum;
-      }
+      });
     });
     b.sync();
     auto found = b.template make_local<index_t>();

@@ -5,8 +5,9 @@
 #include <kvevict/cuda/compact/gather.hpp>
 #include <kvevict/cuda/compact/in_place.hpp>
 #include <kvevict/cuda/compact/swap_fill.hpp>
-#include <kvevict/cuda/decode/attend.hpp>
 #include <kvevict/cuda/decode/side.hpp>
+#include <kvevict/cuda/score/attention.hpp>
+#include <kvevict/cuda/score/general_products.hpp>
 #include <kvevict/cuda/score/given.hpp>
 #include <kvevict/cuda/score/score.hpp>
 #include <kvevict/cuda/select/select.hpp>
@@ -25,6 +26,9 @@ struct float_rows {
   }
 };
 
+/// Half the columns at a time that a kernel of their own multiplies, for want of registers.
+using room_products = general_products<2>;
+
 /// Memory of the device for it; every row has room for `longest` slots.
 struct room_memory {
   float* scores = nullptr;       ///< [rows][longest]
@@ -32,7 +36,7 @@ struct room_memory {
   index_t* sources = nullptr;    ///< [rows][longest], where entries are swapped
   index_t* holes = nullptr;      ///< [rows][longest], likewise
   float* columns = nullptr;      ///< [rows][group_size][longest], where a scorer reads attention
-  float* logits = nullptr;       ///< [rows][rows_at_once][longest], where it multiplies queries
+  softmax_parts parts{};         ///< where it multiplies queries
   std::byte* scratch = nullptr;  ///< of the programs of all rows
   share_memory share{};
 };
@@ -57,6 +61,13 @@ struct room_task {
 
   static constexpr bool joint = decltype(Score::rule)::joint;
   static constexpr bool layer_wide = score::layer_wide<decltype(Score::scorer)>;
+  /// Whether queries may have to be multiplied.
+  static constexpr bool multiplies = [] {
+    if constexpr (std::is_same_v<Source, not_given>)
+      return false;
+    else
+      return !attention_is_given<Source, std::remove_cvref_t<decltype(Score::in)>>;
+  }();
   /// Whether more rows than one are decided together.
   static constexpr bool together = joint || layer_wide;
 
@@ -136,28 +147,22 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
     give(in.template get<input_kind::attention>());
   } else {
     const auto& queries = in.template get<input_kind::queries>();
-    const index_t length = in.cache.length(row), seen = positions.seen(task.shape, row, length);
-    const row_positions position = positions.of(row);
-    const query_rows rows{row, length, group, queries.row_count(task.shape, row), 0, 0};
-    query_rows newest = rows;
-    newest.first_token = seen - rows.rows;
-    const auto columns = b.global(task.memory.columns + row.index * group * stride, group * stride);
-    const auto logits = b.global(task.memory.logits + row.index * rows_at_once * stride, rows_at_once * stride);
-    const auto each_own = [&](const auto& f) {
-      b.each([&](int t) {
-        KVEVICT_ROLLED for (index_t h = 0; h < group; ++h) {
-          KVEVICT_ROLLED for (index_t j = t; j < length; j += b.threads()) f(t, h * stride + j, j);
-        }
-      });
-    };
-    each_own([&](int t, offset_t at, index_t) { columns.store(t, at, 0.0F); });
-    attend(
-        b, task.source, in.cache.keys(), queries.entries, newest, task.plan(row.index).nominal,
-        [&](index_t i) { return position.before(newest.first_token + i + 1, length); }, columns, stride, logits,
-        stride);
-    each_own([&](int t, offset_t at, index_t j) {
-      columns.store(t, at, columns.load(t, at) * row_norm(task.source, rows.rows, seen - 1 - position(j)));
-    });
+    const auto budget = [&] {
+      if constexpr (gain::plain)
+        return not_given{};
+      else
+        return rule_budget<std::remove_cvref_t<decltype(task.rule)>>{task.rule, task.score.protection};
+    }();
+    attention_task<std::remove_cvref_t<decltype(task.source)>, std::remove_cvref_t<decltype(in.cache)>,
+                   std::remove_cvref_t<decltype(queries)>, not_given, std::remove_cvref_t<decltype(positions)>,
+                   std::remove_const_t<decltype(budget)>>
+        attention{task.source, in.cache, queries, {}, positions, budget, group};
+    attention.parts = task.memory.parts;
+    attention.out = {task.memory.columns, group * stride, stride};
+    const attention_row multiplied = attention.row(row.index);
+    attention_sums<room_products>(b, attention, multiplied, 0);
+    b.reuse_shared();
+    attention_columns<room_products>(b, attention, multiplied, 0);
   }
 }
 
@@ -213,9 +218,12 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
   });
 }
 
-/// Shared memory of `make_room` in bytes: what its phases take one after another.
-inline constexpr offset_t make_room_bytes =
-    greatest(greatest(attend_bytes, program_memory_bytes), selection_memory_bytes + plan_swaps_bytes);
+/// Shared memory of `make_room` in bytes, by the threads of a block: what its phases take one after another.
+template <class Task>
+[[nodiscard]] constexpr offset_t make_room_bytes(int threads) {
+  const offset_t phases = greatest(program_memory_bytes, selection_memory_bytes + plan_swaps_bytes);
+  return Task::multiplies ? greatest(phases, attention_sums_bytes<room_products>(threads)) : phases;
+}
 
 /// The kernel.
 template <class Block, class Task>

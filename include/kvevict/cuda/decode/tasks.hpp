@@ -8,17 +8,12 @@
 /// What the host makes of a call with states: the memory that its kernel needs, and what the kernel works on.
 namespace kvevict::detail {
 
-/// Logits of a call, where the block of a row multiplies its queries.
-[[nodiscard]] constexpr float* take_logits(carver& from, offset_t rows, index_t longest) {
-  return from.take<float>(rows * rows_at_once * longest);
-}
-
-/// Logits of an observation; null where it multiplies no queries.
+/// Logits of an observation, [rows][rows_at_once][longest]; null where it multiplies no queries.
 template <class Policy, row_feed Feed>
 float* take_observation(carver& from, const Policy&, const device_states<Feed>& states, offset_t rows,
                         index_t longest) {
   if (Feed == row_feed::attention || states.layout.sums == 0) return nullptr;
-  return take_logits(from, rows, longest);
+  return from.take<float>(rows * rows_at_once * longest);
 }
 
 template <class Policy, row_feed Feed, class Inputs>
@@ -71,7 +66,10 @@ room_memory take_room(carver& from, const Policy& policy, const Inputs& in, inde
     const auto source = attention_of(scorer);
     m.columns = from.take<float>(rows * extent.group_size * longest);
     if constexpr (!attention_is_given<std::remove_const_t<decltype(source)>, Inputs>)
-      if (!sums_are_given(source, in)) m.logits = take_logits(from, rows, longest);
+      if (!sums_are_given(source, in)) {
+        const index_t window = least(source.window, in.template get<input_kind::queries>().rows.all);
+        m.parts = softmax_parts::take(from, rows, 1, softmax_parts::columns_of(extent.group_size, window));
+      }
   }
   m.scratch = from.take<std::byte>(rows * program_scratch_bytes(scorer, extent));
   if constexpr (decltype(policy.rule())::joint) m.share = share_memory::take(from, rows);

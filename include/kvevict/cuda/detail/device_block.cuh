@@ -91,7 +91,11 @@ class device_block {
     float(&s)[4] = sums.value.x;
     const std::uint32_t(&r)[4] = a.value.x;
     const std::uint32_t(&c)[2] = b.value.x;
-    if constexpr (std::is_same_v<Element, bfloat16>)
+    if constexpr (std::is_same_v<Element, tf32>)
+      asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+          : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+          : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
+    else if constexpr (std::is_same_v<Element, bfloat16>)
       asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
           : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
           : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));

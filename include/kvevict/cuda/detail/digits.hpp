@@ -71,10 +71,18 @@ KVEVICT_HOST_DEVICE void count_digit(Block& b, const float* scores, index_t coun
   b.sync();
 }
 
-/// The bins of one thread: the highest ones belong to thread 0.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bins_per_thread(int threads) { return radix_bins / threads; }
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bin_of(int thread, index_t i, int threads) {
-  return radix_bins - 1 - (thread * bins_per_thread(threads) + i);
+/// The highest of so many bins that a thread has: the highest of all belong to thread 0, and the last may have none.
+template <index_t Bins>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t first_bin(int thread, int threads) {
+  return Bins - 1 - thread * ((Bins + threads - 1) / threads);
+}
+/// Calls f(bin) for the bins of a thread, the highest first.
+template <index_t Bins, class F>
+KVEVICT_HOST_DEVICE constexpr void each_bin(int thread, int threads, const F& f) {
+  const index_t first = first_bin<Bins>(thread, threads);
+  for (index_t i = 0; i < (Bins + threads - 1) / threads; ++i) {
+    if (first >= i) f(first - i);
+  }
 }
 
 /// before[t] = candidates in the bins above those of thread t.
@@ -83,7 +91,7 @@ KVEVICT_HOST_DEVICE void sum_above(Block& b, const digit_memory<Block>& m, Local
   auto own = b.template make_local<index_t>();
   b.each([&](int t) {
     own[t] = 0;
-    for (index_t i = 0; i < bins_per_thread(b.threads()); ++i) own[t] += m.bins.load(t, bin_of(t, i, b.threads()));
+    each_bin<radix_bins>(t, b.threads(), [&](index_t bin) { own[t] += m.bins.load(t, bin); });
   });
   exclusive_sums<index_t>(b, own, before, m.of_warps);
 }
@@ -106,14 +114,14 @@ template <class Block>
     sum_above(b, m, before);
     b.each([&](int t) {
       index_t reached = before[t];
-      for (index_t i = 0; i < bins_per_thread(b.threads()) && reached < result.ties; ++i) {
-        const index_t bin = bin_of(t, i, b.threads()), in_bin = m.bins.load(t, bin);
-        if (reached + in_bin >= result.ties) {
+      each_bin<radix_bins>(t, b.threads(), [&](index_t bin) {
+        const index_t in_bin = m.bins.load(t, bin);
+        if (reached < result.ties && reached + in_bin >= result.ties) {
           m.found.store(t, 0, bin);
           m.found.store(t, 1, reached);
         }
         reached += in_bin;
-      }
+      });
     });
     b.sync();
     auto bin = b.template make_local<index_t>(), above = b.template make_local<index_t>();

@@ -13,8 +13,19 @@
 ///     mma_columns    x[0], x[1]: column g                             k = 2t, 2t + 1; of x[1]: 8 more
 ///     mma_sums       x[0], x[1]: row g      x[2], x[3]: row g + 8     columns 2t, 2t + 1
 ///
+/// and of 16 x 8 times 8 x 8 with 32-bit elements (tf32; mma.m16n8k8) the same, one to a word:
+///
+///     mma_rows       x[0], x[2]: row g      x[1], x[3]: row g + 8     k = t; of x[2], x[3]: t + 4
+///     mma_columns    x[0], x[1]: column g                             k = t; of x[1]: t + 4
+///
 /// The sum does not care which k is which, as long as rows and columns agree.
 namespace kvevict::detail {
+
+/// A float of which tensor cores take sign, exponent and 10 bits of the fraction: every half and bfloat16 is one.
+struct tf32 {
+  std::uint32_t bits;
+};
+[[nodiscard]] KVEVICT_HOST_DEVICE inline bool fits_tf32(float x) { return (bits_as<std::uint32_t>(x) & 0x1fff) == 0; }
 
 struct mma_rows {
   std::uint32_t x[4];

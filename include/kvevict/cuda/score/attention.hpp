@@ -54,12 +54,10 @@ template <class Products>
   return Products::shared_bytes(threads) + held_terms_bytes(Products::columns) + Products::columns * sums_of_warps;
 }
 
-/// The kernel: the maxima and sums of every query row over the tiles of the block. Every warp has its own, which only
-/// one of its threads touches, until all tiles have been seen.
+/// The maxima and sums of every query row of `row` over every blocks_per_row-th tile from `part`. Every warp has its
+/// own, which only one of its threads touches, until all tiles have been seen.
 template <class Products, class Block, class Task>
-KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
-  const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
-  const attention_row row = task.row(row_index);
+KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task, const attention_row& row, index_t part) {
   auto products = Products::template on<Block>::take(b);
   const int warps = b.threads() / warp_threads;
   const auto terms = held_terms<Block>::take(b, Products::columns);
@@ -108,12 +106,18 @@ KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
           const offset_t of_warp = w * Products::columns + i;
           sum.add(peaks.load(t, of_warp), masses.load(t, of_warp));
         }
-        const offset_t at = task.parts.at(row_index, part, first + i);
+        const offset_t at = task.parts.at(row.id.index, part, first + i);
         task.parts.peak[at] = sum.peak;
         task.parts.mass[at] = sum.mass;
       }
     });
   }
+}
+
+/// The kernel: those of the tiles of the block.
+template <class Products, class Block, class Task>
+KVEVICT_HOST_DEVICE void attention_sums(Block& b, const Task& task) {
+  attention_sums<Products>(b, task, task.row(b.index() / task.blocks_per_row), b.index() % task.blocks_per_row);
 }
 
 /// The kernel: the parts of the row are joined into part 0, which `softmax_parts::joined` then says.
@@ -182,12 +186,10 @@ template <class Products>
   return Products::shared_bytes(threads) + held_terms_bytes(Products::columns);
 }
 
-/// The kernel: out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], for the tiles of
-/// the block.
+/// out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], for every blocks_per_row-th
+/// tile of `row` from `part`.
 template <class Products, class Block, class Task>
-KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
-  const index_t row_index = b.index() / task.blocks_per_row, part = b.index() % task.blocks_per_row;
-  const attention_row row = task.row(row_index);
+KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const attention_row& row, index_t part) {
   auto products = Products::template on<Block>::take(b);
   const auto terms = held_terms<Block>::take(b, Products::columns);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
@@ -213,6 +215,12 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
       add_columns<Products>(products, b, task, row, terms, 0, c, slot, result);
     }
   }
+}
+
+/// The kernel: for the tiles of the block.
+template <class Products, class Block, class Task>
+KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task) {
+  attention_columns<Products>(b, task, task.row(b.index() / task.blocks_per_row), b.index() % task.blocks_per_row);
 }
 
 }  // namespace kvevict::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <kvevict/cuda/detail/entry_elements.hpp>
 #include <kvevict/cuda/score/kernel.hpp>
 #include <kvevict/score/keys.hpp>
 
@@ -10,32 +11,6 @@
 ///     key_norm    relative error below (dims / 32 + 6) 2^-24
 ///     key_diff    error below (dims / 32 + 12) 2^-23 (1 + 1 / ||m||), m the mean of the normalised keys
 namespace kvevict::detail {
-
-/// The elements of one entry as floats; where the layout has a stride, the place of the first is computed once.
-template <class Entries>
-struct entry_elements {
-  const Entries& of;
-  const row_id& row;
-  index_t slot;
-
-  [[nodiscard]] KVEVICT_HOST_DEVICE float operator()(index_t dim) const { return of(row, slot, dim); }
-};
-template <class Entries>
-requires requires(const Entries& e) {
-  requires strided_dims<std::remove_cvref_t<decltype(e.layout)>>;
-  e.reader(*e.at({}, 0, 0), row_id{}, 0, 0);
-}
-struct entry_elements<Entries> {
-  const Entries& of;
-  const row_id& row;
-  index_t slot;
-  decltype(std::declval<const Entries&>().at({}, 0, 0)) first = of.at(row, slot, 0);
-  offset_t step = of.layout.dim_stride();
-
-  [[nodiscard]] KVEVICT_HOST_DEVICE float operator()(index_t dim) const {
-    return of.reader(first[dim * step], row, slot, dim);
-  }
-};
 
 /// give(thread, slot, sum of term(thread, x_d, d) over the dims of the slot's entry), on one thread for every slot. A
 /// warp has four slots at a time, so that it waits for memory less often.

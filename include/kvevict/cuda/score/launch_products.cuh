@@ -4,6 +4,7 @@
 #include <kvevict/cuda/detail/alignment.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
 #include <kvevict/cuda/score/attention_stream.hpp>
+#include <kvevict/cuda/score/general_products.hpp>
 #include <kvevict/cuda/score/mma_products.hpp>
 #include <kvevict/cuda/score/wgmma_products.hpp>
 
@@ -13,21 +14,21 @@ namespace kvevict::detail {
 
 inline constexpr int attention_threads = 256;
 
-/// Kernels that multiply in fp32, on all architectures.
+/// Kernels that multiply what reads as numbers, on all architectures.
 struct plain_products {
   template <class Block, class Task>
   __device__ static void sums(Block& b, const Task& task) {
-    attention_sums<fma_products>(b, task);
+    attention_sums<general_products<>>(b, task);
   }
   template <class Block, class Task>
   __device__ static void columns(Block& b, const Task& task) {
-    attention_columns<fma_products>(b, task);
+    attention_columns<general_products<>>(b, task);
   }
   [[nodiscard]] static constexpr offset_t sums_bytes(bool /*sm_90*/) {
-    return attention_sums_bytes<fma_products>(attention_threads);
+    return attention_sums_bytes<general_products<>>(attention_threads);
   }
   [[nodiscard]] static constexpr offset_t columns_bytes(bool /*sm_90*/) {
-    return attention_columns_bytes<fma_products>(attention_threads);
+    return attention_columns_bytes<general_products<>>(attention_threads);
   }
 };
 

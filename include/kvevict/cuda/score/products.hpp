@@ -4,8 +4,9 @@
 #include <kvevict/cuda/score/attention_task.hpp>
 #include <utility>
 
-/// Three ways to multiply the keys of a block with the queries of a step, behind one interface: `fma_products` here,
-/// and on tensor cores mma_products.hpp and wgmma_products.hpp.
+/// Three ways to multiply the keys of a block with the queries of a step on tensor cores, behind one interface:
+/// general_products.hpp for all that reads as numbers, mma_products.hpp and wgmma_products.hpp for what lies as they
+/// want.
 ///
 ///     columns                                 of the queries that are held at once
 ///     shared_bytes(threads)                   of the block
@@ -81,84 +82,5 @@ KVEVICT_HOST_DEVICE void each_step(Products& products, Block& b, const Task& tas
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr int slot_of_thread(int thread, int k) {
   return thread / warp_threads * warp_threads + thread % warp_threads / 4 + 8 * k;
 }
-
-/// In fp32, for whatever reads as numbers: any element, reader, layout and width.
-struct fma_products {
-  static constexpr int tiles_for_sums = 2, tiles_for_columns = 4;
-  static constexpr bool sums_ahead = false, columns_ahead = false;
-  static constexpr index_t columns = 128;
-  static constexpr index_t dims_at_once = 128;
-  static constexpr index_t most_pairs = tiles_for_columns * tile_columns / 2;
-  static constexpr index_t pitch = most_pairs + 1;  // one more, against bank conflicts
-
-  struct alignas(8) pair {
-    float x[2];
-  };
-  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t shared_bytes(int /*threads*/) {
-    return dims_at_once * pitch * sizeof(pair);
-  }
-
-  template <class Block>
-  struct on {
-    decltype(std::declval<Block&>().template shared<pair>(1)) queries;
-    index_t first_slot = 0;
-
-    KVEVICT_HOST_DEVICE static on take(Block& b) { return {b.template shared<pair>(dims_at_once * pitch)}; }
-    template <class Task>
-    KVEVICT_HOST_DEVICE void hold_queries(Block&, const Task&, const attention_row&, index_t) {}
-    template <class Task>
-    KVEVICT_HOST_DEVICE void expect_keys(Block&, const Task&, const attention_row&, index_t) {}
-    template <class Task>
-    KVEVICT_HOST_DEVICE void hold_keys(Block&, const Task&, const attention_row&, index_t first, index_t /*next*/) {
-      first_slot = first;
-    }
-    template <class Task, int Tiles>
-    KVEVICT_HOST_DEVICE void multiply(Block& b, const Task& task, const attention_row& row, index_t first, index_t step,
-                                      product_sums<Block, Tiles>& sums) {
-      const auto& keys = task.cache.keys();
-      const index_t dims = keys.dims();
-      b.each([&](int t) { sums.clear(t); });
-      KVEVICT_ROLLED for (index_t from = 0; from < dims; from += dims_at_once) {
-        const index_t some = least(dims_at_once, dims - from);
-        b.sync();
-        b.each([&](int t) {
-          KVEVICT_ROLLED for (index_t i = t; i < Tiles * tile_columns / 2 * some; i += b.threads()) {
-            const index_t d = i % some, p = i / some;
-            pair q{};
-            KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
-              task.with_query(row, first + step + 2 * p + k, [&](const row_id& head, index_t query) {
-                q.x[k] = task.queries.entries(head, query, from + d);
-              });
-            }
-            queries.store(t, d * pitch + p, q);
-          }
-        });
-        b.sync();
-        b.each([&](int t) { add(t, keys, row, from, some, sums); });
-      }
-    }
-
-   private:
-    template <class Keys, int Tiles>
-    KVEVICT_HOST_DEVICE void add(int t, const Keys& keys, const attention_row& row, index_t from, index_t some,
-                                 product_sums<Block, Tiles>& sums) const {
-      KVEVICT_ROLLED for (index_t d = 0; d < some; ++d) {
-        float key[4];
-        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-          key[k] = keys(row.id, least(first_slot + slot_of_thread(t, k), row.length - 1), from + d);
-        }
-        KVEVICT_UNROLLED for (int n = 0; n < Tiles; ++n) {
-          const pair q = queries.load(t, d * pitch + n * tile_columns / 2 + t % 4);
-          KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-            KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
-              float& sum = sums.x[k / 2][n][t].x[k % 2 * 2 + i];
-              sum = std::fma(key[k], q.x[i], sum);
-            }
-          }
-        }
-      }
-    }
-  };
-};
 
 }  // namespace kvevict::detail
