@@ -65,6 +65,30 @@ void h2o_update(benchmark::State& state) {
   state.counters["copies"] = total / copies;
 }
 
+/// One token appended to every row of 32 layers.
+void append_step(benchmark::State& state) {
+  const index_t layers = 32, dim = 128, length = 1024, capacity = length + steps;
+  const cpu on{openmp{.threads = index_t(state.range(0))}};
+  const cache_shape shape{layers, 1, kv_heads};
+  const auto order = [&](index_t slots_of_row) {
+    strided o = hnd(1, kv_heads, slots_of_row, dim);
+    o.layer = offset_t{kv_heads} * slots_of_row * dim;
+    return o;
+  };
+  big_vector<bfloat16> keys(std::size_t(order(capacity).layer * layers)), values(keys.size());
+  big_vector<bfloat16> key(std::size_t(order(1).layer * layers), to_bfloat16(1)), value(key.size(), to_bfloat16(2));
+  std::vector<index_t> lengths(std::size_t(layers * kv_heads), length), one(lengths.size(), 1);
+  const cache held{shape, lengths.data(), entries{keys.data(), order(capacity), dim},
+                   entries{values.data(), order(capacity), dim}};
+  const cache token{shape, one.data(), entries{key.data(), order(1), dim}, entries{value.data(), order(1), dim}};
+  const double seconds = seconds_of(state, [&] {
+    std::fill(lengths.begin(), lengths.end(), length);
+    for (index_t t = 0; t < steps; ++t) verify(append(on, token, held, lengths).ok(), "append");
+  });
+  verify(to_float(keys.back()) == 1 && to_float(values.back()) == 2, "appended");
+  state.counters["us/step"] = 1e6 * seconds / steps;
+}
+
 /// A whole step on average: append, observe by queries, and every 64 steps evict to the budget and compact.
 template <class Policy>
 void decode_steps(benchmark::State& state) {
@@ -117,6 +141,13 @@ void updates(benchmark::internal::Benchmark* b) {
     b->Args({1024, 1, threads})->Args({4096, 1, threads})->Args({1024, 32, threads});
 }
 BENCHMARK(h2o_update)->Name("decode/h2o_from_attention")->Apply(updates);
+BENCHMARK(append_step)
+    ->Name("decode/append_to_32_layers")
+    ->ArgName("threads")
+    ->Arg(1)
+    ->Arg(all_threads())
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime();
 BENCHMARK(decode_steps<h2o>)->Name("decode/h2o")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
 BENCHMARK(decode_steps<ahakv<>>)->Name("decode/ahakv")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
 BENCHMARK(decode_steps<snapkv<>>)->Name("decode/snapkv")->ArgNames({"budget", "threads"})->Apply(sizes)->UseRealTime();
