@@ -4,9 +4,8 @@
 #include <kvevict/cuda/score/attention_task.hpp>
 #include <utility>
 
-/// Three ways to multiply the keys of a block with the queries of a step on tensor cores, behind one interface:
-/// general_products.hpp for all that reads as numbers, mma_products.hpp and wgmma_products.hpp for what lies as they
-/// want.
+/// Three ways to multiply the keys of a block with the queries of a step, behind one interface: general_products.hpp
+/// for all that reads as numbers, mma_products.hpp and wgmma_products.hpp for what lies as tensor cores want it.
 ///
 ///     columns                                 of the queries that are held at once
 ///     shared_bytes(threads)                   of the block
