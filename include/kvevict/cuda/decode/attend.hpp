@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
+#include <kvevict/cuda/detail/entry_elements.hpp>
 #include <kvevict/cuda/detail/fragments.hpp>
-#include <kvevict/cuda/score/keys.hpp>
 
 /// Attention of few query rows over one row of the cache, by one block: what decode asks for at a step. Products are in
 /// fp32 for any element and layout; a key is read once for eight query rows. One source for the device and for tests
