@@ -91,10 +91,9 @@ std::optional<timing> measure(const Policy& policy, const sequence& s, const Inp
   require(observe(plain, policy, states, in, work.get()), "observe");
   timing time = replay(1, [&](std::size_t, cudaStream_t stream) {
     const gpu on{.stream = stream, .longest = capacity};
-    for (index_t step = 0; step < pace; ++step) {
+    for (index_t t = 0; t < pace; ++t) {
       require(append(on, s.added(s.token, 1), s.cache(), s.rows()), "append");
-      require(observe(on, policy, states, in, work.get()), "observe");
-      require(evict_in_place(on, policy, states, in, s.rows(), work.get(), {.every = pace}), "evict_in_place");
+      require(step(on, policy, states, in, s.rows(), work.get(), {.every = pace}), "step");
     }
   });
   if (!at_budget<Feed>(s, bytes)) return {};

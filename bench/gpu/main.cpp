@@ -157,8 +157,7 @@ int main(int argc, char** argv) {
       "Medians of graph replays on inputs that take turns. Operations are those of one product of queries and keys, "
       "also where they are done twice; bytes are those that must be read and written once.",
       "A log-sum-exp is what attention over independent normal numbers gives, log(visible slots) + 1/2.",
-      "A decode step is append, observe and evict in place; every 64th of them evicts, and the time is a 64th of "
-      "theirs. "
+      "A decode step is two launches, append and step; every 64th of them evicts, and the time is a 64th of theirs. "
       "Lengths and positions are checked here; that kept sets are the CPU's is compared by the device tests.",
       "A swap-fill's time is that of a graph that also puts its order back, less that of one which does only that.",
       about_cub() + "."};

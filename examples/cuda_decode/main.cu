@@ -77,17 +77,16 @@ int main() {
   model<<<layers * kv_heads, dims, 0, stream>>>(token, 5, new_values);
   model<<<layers * query_heads, dims, 0, stream>>>(token, 7, new_queries);
   require(append(on, added, view, rows));
-  require(observe(on, policy, states, in, scratch));
-  require(evict_in_place(on, policy, states, in, rows, scratch, {.every = every}));
+  require(step(on, policy, states, in, rows, scratch, {.every = every}));
   next_token<<<1, 1, 0, stream>>>(token);
   require(cudaStreamEndCapture(stream, &graph));
   // ---- end of glue ----
 
-  cudaGraphExec_t step{};
-  require(cudaGraphInstantiate(&step, graph, 0));
+  cudaGraphExec_t replay{};
+  require(cudaGraphInstantiate(&replay, graph, 0));
   index_t seen = 0;
   for (const index_t until : {64, 512, 1000}) {
-    for (; seen < until; ++seen) require(cudaGraphLaunch(step, stream));
+    for (; seen < until; ++seen) require(cudaGraphLaunch(replay, stream));
     std::vector<index_t> held(static_cast<std::size_t>(shape.rows()));
     require(cudaMemcpyAsync(held.data(), lengths, held.size() * sizeof(index_t), cudaMemcpyDeviceToHost, stream));
     require(cudaStreamSynchronize(stream));

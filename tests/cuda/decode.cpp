@@ -3,6 +3,7 @@
 
 #include <kvevict/cuda/compact/swap_fill.hpp>
 #include <kvevict/cuda/decode/append.hpp>
+#include <kvevict/cuda/decode/step.hpp>
 #include <kvevict/cuda/decode/tasks.hpp>
 #include <kvevict/cuda/score/attention.hpp>
 #include <kvevict/cuda/score/general_products.hpp>
@@ -129,8 +130,8 @@ struct on_the_device {
   }
 
   /// Appends and observes the next n[i] tokens of each sequence; a sequence may have none. `from` has what the engine's
-  /// attention would be.
-  void feed(const std::vector<index_t>& n, on_the_cpu<Policy, Feed>& from) {
+  /// attention would be. With `every`, the kernel that observes also evicts.
+  void feed(const std::vector<index_t>& n, on_the_cpu<Policy, Feed>& from, index_t every = 0) {
     const index_t most = *std::max_element(n.begin(), n.end()), heads = kv_heads * group;
     const index_t extra = index_t(chance() % 2);  // rows of earlier tokens, which are not read
     std::vector<index_t> added, rows;
@@ -171,6 +172,7 @@ struct on_the_device {
     run(shape.rows(), 0, task, [](auto& b, const auto& t) { detail::append_row(b, t); });
     const entries row_entries{given.data(), hnd(shape.seqs, heads, most + extra, width), width};
     const auto observe = [&](const auto& in) {
+      if (every > 0) return step(in, every);
       carver count;
       detail::take_observation(count, policy, states(), shape.rows(), capacity);
       host::scratch memory(count.bytes());
@@ -195,20 +197,43 @@ struct on_the_device {
     carver place(memory.get().data);
     const detail::room_memory m = detail::take_room(place, policy, detail::eviction_inputs(in, states()), capacity);
     const auto task = detail::room_task_of(policy, states(), in, lengths.data(), every, capacity, m);
-    using task_type = std::remove_const_t<decltype(task)>;
-    const int together = threads();
-    const offset_t bytes = detail::make_room_bytes<task_type>(together);
-    const auto kernel = [&](simulated::block& b) { detail::make_room(b, task); };
-    if constexpr (!task_type::together) {
-      simulated::run_grid(index_t(task.units()), together, bytes, std::uint32_t(chance()), kernel);
+    const int wide = threads();
+    run_units(task, wide, detail::make_room_bytes<std::remove_const_t<decltype(task)>>(wide),
+              [&](simulated::block& b) { detail::make_room(b, task); });
+  }
+
+  /// Observation and eviction by one kernel.
+  template <class Inputs>
+  void step(const Inputs& in, index_t every) {
+    const auto take = [&](carver& from) {
+      float* const logits = detail::take_observation(from, policy, states(), shape.rows(), capacity);
+      return std::pair(logits, detail::take_room(from, policy, detail::eviction_inputs(in, states()), capacity));
+    };
+    carver count;
+    take(count);
+    host::scratch memory(count.bytes());
+    carver place(memory.get().data);
+    const auto [logits, m] = take(place);
+    const auto observation = detail::observe_task_of(policy, states(), in, capacity, logits);
+    const auto room = detail::room_task_of(policy, states(), in, lengths.data(), every, capacity, m);
+    const detail::step_task<std::remove_const_t<decltype(observation)>, std::remove_const_t<decltype(room)>> task{
+        observation, room};
+    const int wide = threads();
+    run_units(room, wide, detail::step_bytes(task, wide), [&](simulated::block& b) { detail::take_step(b, task); });
+  }
+
+  template <class Room, class Kernel>
+  void run_units(const Room& room, int wide, offset_t bytes, const Kernel& kernel) {
+    const auto units = index_t(room.units());
+    if constexpr (!Room::together) {
+      simulated::run_grid(units, wide, bytes, std::uint32_t(chance()), kernel);
     } else {
       std::map<const void*, simulated::team_piece> shared;
-      if (task_type::joint) {
-        shared[m.share.reached] = detail::share_memory::reached_count(shape.rows());
-        shared[m.share.budgets] = shape.rows();
+      if (Room::joint) {
+        shared[room.memory.share.reached] = detail::share_memory::reached_count(shape.rows());
+        shared[room.memory.share.budgets] = shape.rows();
       }
-      simulated::run_teams(index_t(task.units()), 1 + int(chance() % 2), together, bytes, std::uint32_t(chance()),
-                           shared, kernel);
+      simulated::run_teams(units, 1 + int(chance() % 2), wide, bytes, std::uint32_t(chance()), shared, kernel);
     }
   }
 };
@@ -252,7 +277,7 @@ void check_same(on_the_cpu<Policy, Feed>& cpu_side, on_the_device<Policy, Feed, 
 }
 
 template <row_feed Feed = row_feed::queries, bool Swaps = false, class Policy>
-void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_t seed) {
+void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_t seed, bool in_one = false) {
   CAPTURE(Policy::name);
   CAPTURE(every);
   CAPTURE(seed);
@@ -270,7 +295,12 @@ void check_life(const Policy& policy, index_t every, index_t steps, std::uint32_
         step == 0 ? std::vector<index_t>{9, longest_prompt} : std::vector<index_t>{1, step % 7 == 3 ? 0 : 1};
     for (std::size_t i = 0; i < 2; ++i)
       if (n[i] > 0) wanted.all[i].feed(n[i]);
-    got.feed(n, wanted);
+    got.feed(n, wanted, in_one ? every : 0);
+    if (in_one) {
+      for (index_t i = 0; i < 2; ++i) wanted.evict(std::size_t(i), every);
+      check_same(wanted, got);
+      continue;
+    }
     check_same(wanted, got);
     const auto keys = got.keys, values = got.values;
     const auto pool = got.pool;
@@ -436,6 +466,22 @@ TEST_CASE("decode kernels: where keys and values are swapped, token order decide
     check_life<row_feed::queries, true>(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 1);
     check_life<row_feed::queries, true>(adakv{ahakv<>{.budget = b, .window = 5}}, every, steps, seed + 2);
     check_life<row_feed::queries, true>(keydiff{.budget = b, .recent = 3}, every, steps, seed + 3);
+  }
+}
+
+TEST_CASE("decode kernels: one kernel for observation and eviction keeps the CPU's slots") {
+  const amount b = slots(14);
+  for (const index_t every : {1, 4}) {
+    const index_t steps = 60 * every;
+    const auto seed = std::uint32_t(40 + every);
+    check_life(h2o{.budget = b}, every, steps, seed, true);
+    check_life<row_feed::attention>(h2o{.budget = b}, every, steps, seed + 1, true);
+    check_life(tova{.budget = b}, every, steps, seed + 2, true);
+    check_life(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 3, true);
+    check_life(adakv{ahakv<>{.budget = b, .window = 5}}, every, steps, seed + 4, true);
+    check_life<row_feed::attention>(adakv{h2o{.budget = b}}, every, steps, seed + 5, true);
+    check_life(streaming_llm{.budget = b}, every, steps, seed + 6, true);
+    check_life<row_feed::queries, true>(snapkv<>{.budget = b, .window = 6}, every, steps, seed + 7, true);
   }
 }
 

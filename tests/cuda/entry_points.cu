@@ -81,8 +81,15 @@ template status kvevict::evict(const gpu&, const snapkv<>&, const fed_queries&, 
                                const workspace&);
 template status kvevict::evict(const gpu&, const h2o&, const fed_attention&, const inputs<room>&, const selection&,
                                const workspace&);
-template status kvevict::evict_in_place(const gpu&, const h2o&, const fed_attention&, const inputs<room>&,
-                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::step(const gpu&, const h2o&, const fed_attention&, const inputs<room, given>&,
+                              const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::step(const gpu&, const h2o&, const fed_queries&, const inputs<pages, asked<bfloat16>>&,
+                              const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::step(const gpu&, const snapkv<>&, const fed_queries&, const inputs<room, asked<bfloat16>>&,
+                              const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::step(const gpu&, const adakv<ahakv<>>&, const fed_queries&,
+                              const inputs<pages, asked<bfloat16>, value_norm_view>&, const span<index_t>&,
+                              const workspace&, const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const snapkv<>&, const fed_queries&, const inputs<pages>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const tova&, const fed_queries&, const inputs<room>&,

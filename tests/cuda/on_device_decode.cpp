@@ -91,14 +91,20 @@ void check_decode(const Policy& policy, const on_device::decode_life& life) {
 }  // namespace
 
 TEST_CASE("on the device: a captured step decodes a whole sequence and keeps the CPU's slots") {
-  for (const index_t every : {1, 16}) {
-    const index_t count = 100 + 10 * every;
-    check_decode(streaming_llm{.budget = slots(40)}, random_life(count, 64, 64, every, 1));
-    check_decode(h2o{.budget = slots(40)}, random_life(count, 128, 64, every, 2));
-    check_decode(tova{.budget = slots(40)}, random_life(count, 48, 64, every, 3));
-    check_decode(snapkv<>{.budget = slots(40), .window = 8}, random_life(count, 64, 64, every, 4));
-    check_decode(adakv{ahakv<>{.budget = slots(40), .window = 8}}, random_life(count, 64, 256, every, 5));
-  }
+  for (const index_t every : {1, 16})
+    for (const bool in_one : {false, true}) {
+      CAPTURE(in_one);
+      const auto life = [&](index_t dims, index_t capacity, std::uint32_t seed) {
+        on_device::decode_life l = random_life(100 + 10 * every, dims, capacity, every, seed);
+        l.in_one = in_one;
+        return l;
+      };
+      check_decode(streaming_llm{.budget = slots(40)}, life(64, 64, 1));
+      check_decode(h2o{.budget = slots(40)}, life(128, 64, 2));
+      check_decode(tova{.budget = slots(40)}, life(48, 64, 3));
+      check_decode(snapkv<>{.budget = slots(40), .window = 8}, life(64, 64, 4));
+      check_decode(adakv{ahakv<>{.budget = slots(40), .window = 8}}, life(64, 256, 5));
+    }
 }
 
 TEST_CASE("refused: evictions in place that the host knows to be wrong") {

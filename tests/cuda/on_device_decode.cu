@@ -50,7 +50,7 @@ decoded decode(const Policy& policy, const decode_life& life) {
 
   bool ok = start(on, policy, extent, decode_state{workspace_of(state)}).ok();
   cudaGraph_t graph{};
-  cudaGraphExec_t step{};
+  cudaGraphExec_t replay{};
   device::require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin capture");
   const auto heads = static_cast<unsigned>(rows);
   take_token<<<heads, 64, 0, stream>>>(keys.data(), life.count, life.dims, token.data(), new_keys.data());
@@ -58,19 +58,24 @@ decoded decode(const Policy& policy, const decode_life& life) {
   take_token<<<heads* static_cast<unsigned>(life.group), 64, 0, stream>>>(queries.data(), life.count, life.dims,
                                                                           token.data(), new_queries.data());
   ok = ok && append(on, added, view, of_rows).ok();
-  ok = ok && observe(on, policy, states, in, workspace_of(scratch)).ok();
-  ok = ok && evict_in_place(on, policy, states, in, of_rows, workspace_of(scratch), {.every = life.every}).ok();
+  const eviction_pace pace{.every = life.every};
+  if (life.in_one) {
+    ok = ok && step(on, policy, states, in, of_rows, workspace_of(scratch), pace).ok();
+  } else {
+    ok = ok && observe(on, policy, states, in, workspace_of(scratch)).ok();
+    ok = ok && evict_in_place(on, policy, states, in, of_rows, workspace_of(scratch), pace).ok();
+  }
   next_token<<<1, 1, 0, stream>>>(token.data());
   device::require(cudaStreamEndCapture(stream, &graph), "end capture");
-  device::require(cudaGraphInstantiate(&step, graph, 0), "instantiate");
+  device::require(cudaGraphInstantiate(&replay, graph, 0), "instantiate");
   decoded result;
   for (index_t t = 0; t < life.count; ++t) {
-    device::require(cudaGraphLaunch(step, stream), "graph");
+    device::require(cudaGraphLaunch(replay, stream), "graph");
     device::require(cudaStreamSynchronize(stream), "run");
     result.states.push_back(state.host());
   }
   result.keys = cached_keys.host();
-  cudaGraphExecDestroy(step);
+  cudaGraphExecDestroy(replay);
   cudaGraphDestroy(graph);
   cudaStreamDestroy(stream);
   return ok ? result : decoded{};

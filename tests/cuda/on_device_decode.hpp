@@ -16,6 +16,7 @@ struct decode_life {
   index_t group = 1, count = 0, dims = 0, capacity = 0, every = 1;
   std::vector<kvevict::bfloat16> keys, values;  ///< [rows][count][dims]
   std::vector<kvevict::bfloat16> queries;       ///< [rows * group][count][dims]
+  bool in_one = false;                          ///< observation and eviction by one launch
 };
 
 struct decoded {

@@ -5,6 +5,7 @@
 #include <kvevict/cuda/decode/append.hpp>
 #include <kvevict/cuda/decode/evict.hpp>
 #include <kvevict/cuda/decode/observe.hpp>
+#include <kvevict/cuda/decode/step.hpp>
 #include <kvevict/cuda/decode/tasks.hpp>
 #include <kvevict/cuda/evict.cuh>
 #include <kvevict/decode/append.hpp>
@@ -15,17 +16,16 @@
 ///
 ///     a sequence begins   start
 ///     a prompt, a piece   append, observe, evict, compact_in_place(.., side(states)), retained_lengths
-///     a step              append, observe, evict_in_place: a launch each
+///     a step              append, step: a launch each; or append, observe, evict_in_place
 ///
 /// @code{.cu}
 /// const device_states states{policy, extent, pool};
 /// status s = append(on, token, view, lengths);
-/// if (s.ok()) s = observe(on, policy, states, in, scratch);
-/// if (s.ok()) s = evict_in_place(on, policy, states, in, lengths, scratch, {.every = 64});
+/// if (s.ok()) s = step(on, policy, states, in, lengths, scratch, {.every = 64});
 /// @endcode
 namespace kvevict {
 
-/// When `evict_in_place` evicts.
+/// When `evict_in_place` and `step` evict.
 struct eviction_pace {
   /// A row is full, and goes back to its budget, once it holds so many slots above it; rows that share a budget are
   /// full once they hold so many above theirs on average. 1: at each step. Rows need as much slack.
@@ -76,6 +76,15 @@ struct room_body {
   }
 };
 
+template <class Task>
+struct step_body {
+  Task task;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    take_step(b, task);
+  }
+};
+
 /// What a call with states is refused for.
 template <class Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status check_call(const gpu& on, const Policy& policy, const device_states<Feed>& states,
@@ -84,6 +93,55 @@ template <class Policy, row_feed Feed, class Inputs>
   if (on.longest < 1 || on.longest > most_slots)
     return {status_code::bad_shape, "longest", "kvevict::gpu::longest must say how many slots a row can have"};
   return {};
+}
+
+/// What an observation is refused for.
+template <class Policy, row_feed Feed, class Inputs>
+[[nodiscard]] status check_observation(const gpu& on, const Policy& policy, const device_states<Feed>& states,
+                                       const Inputs& in) {
+  if (const status s = check_call(on, policy, states, in); !s.ok()) return s;
+  if constexpr (attention_sources<std::remove_cvref_t<decltype(policy.scorer())>> != 0) {
+    const auto& rows = fed_rows<Feed>(in);
+    constexpr const char* name = Feed == row_feed::attention ? "attention" : "queries";
+    if (rows.entries.null()) return {status_code::bad_pointer, name, "the data of this input is null"};
+    if (group_size(in) != states.layout.group_size)
+      return {status_code::bad_shape, "query_heads", "the state was started for other query_heads"};
+    if (Feed == row_feed::queries && rows.entries.dims() != in.cache.keys().dims())
+      return {status_code::bad_shape, name, "queries need as many dims as the keys"};
+    if (Feed == row_feed::queries && states.layout.window > 0 && rows.entries.dims() != states.layout.head_dim)
+      return {status_code::bad_shape, "head_dim", "the state was started for another head_dim"};
+  }
+  return {};
+}
+
+/// What an eviction in place is refused for.
+template <class Policy, row_feed Feed, class Inputs>
+[[nodiscard]] status check_room(const gpu& on, const Policy& policy, const device_states<Feed>& states,
+                                const Inputs& in, const span<index_t>& lengths, const eviction_pace& pace) {
+  static_assert(!Inputs::template has<input_kind::ranks>,
+                "kvevict: evict_in_place is one launch, in which no ranks can add up their budgets: call evict");
+  if (const status s = check_call(on, policy, states, in); !s.ok()) return s;
+  const cache_shape shape = in.cache.shape();
+  if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};
+  if (lengths.size() != shape.rows()) return {status_code::bad_shape, "lengths", "there must be one length per row"};
+  if (pace.every < 1) return {status_code::bad_option, "every", "a row is full at one slot above its budget at least"};
+  const auto seen = eviction_inputs(in, states);
+  if (const status s = check_on_device(on, policy, seen); !s.ok()) return s;
+  const budget_pool_view pools = pools_of(seen);
+  if (const status s = check_pool_count(pools, shape.rows()); !s.ok()) return s;
+  if (score::layer_wide<std::remove_cvref_t<decltype(policy.scorer())>> && decltype(policy.rule())::joint &&
+      pools.pool_of_row != nullptr)
+    return {status_code::bad_option, "budget_pools",
+            "this scorer crosses the kv_heads of a layer: they share a budget"};
+  return {};
+}
+
+/// Launches a team of blocks for each unit of a room_task.
+template <class Room, class Body>
+[[nodiscard]] status launch_units(const gpu& on, const Room& room, offset_t shared_bytes, const Body& body) {
+  const offset_t units = room.units();
+  const int team = Room::together ? team_of(static_cast<index_t>(room.shape.rows() / units)) : 1;
+  return launch<room_threads<Room>>(on, units, shared_bytes, body, team);
 }
 
 }  // namespace detail
@@ -109,16 +167,16 @@ template <cache_view Added, cache_view To>
   return detail::launch<detail::append_threads>(on, to.shape().rows(), 0, detail::append_body<decltype(task)>{task});
 }
 
-/// Bytes of the device that `observe`, `evict` and `evict_in_place` need; 0 where the call will be refused.
+/// Bytes of the device that `observe`, `evict`, `evict_in_place` and `step` need; 0 where the call will be refused.
 template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] offset_t workspace_bytes(const gpu& on, const Policy& policy, const device_states<Feed>& states,
                                        const Inputs& in) {
   if (!detail::check_call(on, policy, states, in).ok()) return 0;
   const auto seen = detail::eviction_inputs(in, states);
-  carver observation, room;
-  detail::take_observation(observation, policy, states, in.cache.shape().rows(), on.longest);
-  detail::take_room(room, policy, seen, on.longest);
-  return greatest(workspace_bytes(on, policy, seen), greatest(observation.bytes(), room.bytes()));
+  carver step;
+  detail::take_observation(step, policy, states, in.cache.shape().rows(), on.longest);
+  detail::take_room(step, policy, seen, on.longest);
+  return greatest(workspace_bytes(on, policy, seen), step.bytes());
 }
 
 /// Tells the states about new slots (cpu/decode/observe.hpp), in one launch, a block per row. What only the device
@@ -130,18 +188,7 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
 template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status observe(const gpu& on, const Policy& policy, const device_states<Feed>& states, const Inputs& in,
                              const workspace& memory) {
-  if (const status s = detail::check_call(on, policy, states, in); !s.ok()) return s;
-  if constexpr (detail::attention_sources<std::remove_cvref_t<decltype(policy.scorer())>> != 0) {
-    const auto& rows = detail::fed_rows<Feed>(in);
-    constexpr const char* name = Feed == row_feed::attention ? "attention" : "queries";
-    if (rows.entries.null()) return {status_code::bad_pointer, name, "the data of this input is null"};
-    if (group_size(in) != states.layout.group_size)
-      return {status_code::bad_shape, "query_heads", "the state was started for other query_heads"};
-    if (Feed == row_feed::queries && rows.entries.dims() != in.cache.keys().dims())
-      return {status_code::bad_shape, name, "queries need as many dims as the keys"};
-    if (Feed == row_feed::queries && states.layout.window > 0 && rows.entries.dims() != states.layout.head_dim)
-      return {status_code::bad_shape, "head_dim", "the state was started for another head_dim"};
-  }
+  if (const status s = detail::check_observation(on, policy, states, in); !s.ok()) return s;
   const offset_t rows = in.cache.shape().rows();
   carver place(memory.data);
   float* const logits = detail::take_observation(place, policy, states, rows, on.longest);
@@ -174,31 +221,34 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status evict_in_place(const gpu& on, const Policy& policy, const device_states<Feed>& states,
                                     const Inputs& in, const span<index_t>& lengths, const workspace& memory,
                                     const eviction_pace& pace = {}) {
-  static_assert(!Inputs::template has<input_kind::ranks>,
-                "kvevict: evict_in_place is one launch, in which no ranks can add up their budgets: call evict");
-  if (const status s = detail::check_call(on, policy, states, in); !s.ok()) return s;
-  const cache_shape shape = in.cache.shape();
-  if (lengths.data == nullptr) return {status_code::bad_pointer, "lengths", "the lengths are null"};
-  if (lengths.size() != shape.rows()) return {status_code::bad_shape, "lengths", "there must be one length per row"};
-  if (pace.every < 1) return {status_code::bad_option, "every", "a row is full at one slot above its budget at least"};
+  if (const status s = detail::check_room(on, policy, states, in, lengths, pace); !s.ok()) return s;
   const auto seen = detail::eviction_inputs(in, states);
-  if (const status s = detail::check_on_device(on, policy, seen); !s.ok()) return s;
-  const budget_pool_view pools = detail::pools_of(seen);
-  if (const status s = detail::check_pool_count(pools, shape.rows()); !s.ok()) return s;
   carver place(memory.data);
   const detail::room_memory m = detail::take_room(place, policy, seen, on.longest);
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
 
   const auto task = detail::room_task_of(policy, states, in, lengths.data, pace.every, on.longest, m);
   using task_type = std::remove_const_t<decltype(task)>;
-  if (task_type::layer_wide && task.own_pools())
-    return {status_code::bad_option, "budget_pools",
-            "this scorer crosses the kv_heads of a layer: they share a budget"};
-  const offset_t units = task.units();
-  const int team = task_type::together ? detail::team_of(static_cast<index_t>(shape.rows() / units)) : 1;
-  constexpr int threads = detail::room_threads<task_type>;
-  return detail::launch<threads>(on, units, detail::make_room_bytes<task_type>(threads),
-                                 detail::room_body<task_type>{task}, team);
+  return detail::launch_units(on, task, detail::make_room_bytes<task_type>(detail::room_threads<task_type>),
+                              detail::room_body<task_type>{task});
+}
+
+/// `observe` and `evict_in_place` in one launch, with what both are given and need: what a step asks of a policy.
+template <eviction_policy Policy, row_feed Feed, class Inputs>
+[[nodiscard]] status step(const gpu& on, const Policy& policy, const device_states<Feed>& states, const Inputs& in,
+                          const span<index_t>& lengths, const workspace& memory, const eviction_pace& pace = {}) {
+  if (const status s = detail::check_observation(on, policy, states, in); !s.ok()) return s;
+  if (const status s = detail::check_room(on, policy, states, in, lengths, pace); !s.ok()) return s;
+  carver place(memory.data);
+  float* const logits = detail::take_observation(place, policy, states, in.cache.shape().rows(), on.longest);
+  const detail::room_memory m = detail::take_room(place, policy, detail::eviction_inputs(in, states), on.longest);
+  if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
+  const auto observation = detail::observe_task_of(policy, states, in, on.longest, logits);
+  const auto room = detail::room_task_of(policy, states, in, lengths.data, pace.every, on.longest, m);
+  using room_type = std::remove_const_t<decltype(room)>;
+  const detail::step_task<std::remove_const_t<decltype(observation)>, room_type> task{observation, room};
+  return detail::launch_units(on, room, detail::step_bytes(task, detail::room_threads<room_type>),
+                              detail::step_body<std::remove_const_t<decltype(task)>>{task});
 }
 
 }  // namespace kvevict

@@ -102,15 +102,14 @@ KVEVICT_HOST_DEVICE void add_to_sums(Block& b, const Task& task, const new_slots
   }
 }
 
-/// The kernel: positions, the ring and the sums of the row that the block has. Slots beyond the capacity of the state
-/// or `longest` do not become known.
+/// Positions, the ring and the sums of a row, by one block. Slots beyond the capacity of the state or `longest` do not
+/// become known.
 template <class Block, class Task>
-KVEVICT_HOST_DEVICE void observe_row(Block& b, const Task& task) {
+KVEVICT_HOST_DEVICE void observe_row(Block& b, const Task& task, const row_id& row) {
   using source = std::remove_cvref_t<decltype(task.source)>;
   constexpr auto kind =
       decltype(task.states)::feed == row_feed::attention ? input_kind::attention : input_kind::queries;
   const cache_shape shape = task.in.cache.shape();
-  const row_id row = shape.row(b.index());
   const auto state = task.states[row.seq];
   const state_header& h = state.header();
   const state_parts p = state.parts();
@@ -143,6 +142,12 @@ KVEVICT_HOST_DEVICE void observe_row(Block& b, const Task& task) {
     b.store(t, p.seen + at, n.seen + n.added);
     if (at == 0) b.store(t, &p.header->seen, n.seen + n.added);  // no kernel reads that one
   });
+}
+
+/// The kernel: of the row that the block has.
+template <class Block, class Task>
+KVEVICT_HOST_DEVICE void observe_row(Block& b, const Task& task) {
+  observe_row(b, task, task.in.cache.shape().row(b.index()));
 }
 
 }  // namespace kvevict::detail
