@@ -233,7 +233,8 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
                               detail::room_body<task_type>{task});
 }
 
-/// `observe` and `evict_in_place` in one launch, with what both are given and need: what a step asks of a policy.
+/// `observe` and `evict_in_place` in one launch, the grid that of `evict_in_place`: all that a decode step asks of a
+/// policy. `in` holds the cache and the rows of the new tokens. Refused for what either is refused for.
 template <eviction_policy Policy, row_feed Feed, class Inputs>
 [[nodiscard]] status step(const gpu& on, const Policy& policy, const device_states<Feed>& states, const Inputs& in,
                           const span<index_t>& lengths, const workspace& memory, const eviction_pace& pace = {}) {
