@@ -399,8 +399,8 @@ bug("A set of rows on the device is full by the average of its rows", "one slot 
     on_decode)
 bug("Rows with slots that their state has not seen are left alone", "they are evicted", "cuda/decode/evict.hpp",
     "states[id.seq].length(id) != lengths[row]", "states[id.seq].length(id) > lengths[row]", on_decode)
-bug("A step has observed before it asks who is full", "a missing barrier", "cuda/decode/step.hpp",
-    "  b.reuse_shared();\n  make_room(b, task.room);", "  make_room(b, task.room);", on_decode)
+bug("A step observes every row that it may evict", "every second", "cuda/decode/step.hpp", "i += b.team_size()",
+    "i += 2 * b.team_size()", on_decode)
 bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
     "const index_t first = greatest(0, j - (n.length - n.rows));", "const index_t first = 0;", on_decode)
 bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
