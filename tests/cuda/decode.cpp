@@ -472,7 +472,7 @@ TEST_CASE("decode kernels: where keys and values are swapped, token order decide
 TEST_CASE("decode kernels: one kernel for observation and eviction keeps the CPU's slots") {
   const amount b = slots(14);
   for (const index_t every : {1, 4}) {
-    const index_t steps = 60 * every;
+    const index_t steps = 30 * every;
     const auto seed = std::uint32_t(40 + every);
     check_life(h2o{.budget = b}, every, steps, seed, true);
     check_life<row_feed::attention>(h2o{.budget = b}, every, steps, seed + 1, true);

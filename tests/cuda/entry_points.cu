@@ -83,8 +83,6 @@ template status kvevict::evict(const gpu&, const h2o&, const fed_attention&, con
                                const workspace&);
 template status kvevict::step(const gpu&, const h2o&, const fed_attention&, const inputs<room, given>&,
                               const span<index_t>&, const workspace&, const eviction_pace&);
-template status kvevict::step(const gpu&, const h2o&, const fed_queries&, const inputs<pages, asked<bfloat16>>&,
-                              const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::step(const gpu&, const snapkv<>&, const fed_queries&, const inputs<room, asked<bfloat16>>&,
                               const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::step(const gpu&, const adakv<ahakv<>>&, const fed_queries&,
@@ -94,9 +92,6 @@ template status kvevict::evict_in_place(const gpu&, const snapkv<>&, const fed_q
                                         const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const tova&, const fed_queries&, const inputs<room>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
-template status kvevict::evict_in_place(const gpu&, const adakv<ahakv<>>&, const fed_queries&,
-                                        const inputs<pages, value_norm_view>&, const span<index_t>&, const workspace&,
-                                        const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const streaming_llm&, const fed_queries&, const inputs<room>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
 using ordered = cache<entries<bfloat16, reordered<strided>>, entries<bfloat16, reordered<strided>>>;

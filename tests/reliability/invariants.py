@@ -392,7 +392,7 @@ bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/co
 bug("Pages move in wide pieces only where every block starts at such a place", "blocks are not asked",
     "cuda/detail/alignment.hpp", "return l.block % n == 0 && l.layer", "return l.layer", on_functions)
 
-on_decode, on_blocks = "kernels:cuda/decode", "kernels:cuda/blocks"
+on_decode, on_blocks = "kernels_decode", "kernels:cuda/blocks"
 
 bug("A set of rows on the device is full by the average of its rows", "one slot too early", "cuda/decode/evict.hpp",
     "sum > static_cast<offset_t>(task.every - 1) * unit.count;", "sum >= static_cast<offset_t>(task.every - 1) * unit.count;",
