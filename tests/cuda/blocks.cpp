@@ -63,7 +63,7 @@ void for_tables(const F& f) {
       CAPTURE(int(scope));
       std::mt19937 chance(seed);
       tables in(chance, scope);
-      f(in, chance, 32 * int(1 + seed % 5), seed);
+      f(in, chance, simulated::threads_of(seed), seed);
     }
 }
 

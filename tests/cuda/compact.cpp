@@ -137,7 +137,7 @@ void for_contents(const F& f) {
   of(bfloat16{});
 }
 
-[[nodiscard]] int threads_of(std::mt19937& chance) { return 32 * int(1 + chance() % 5); }
+[[nodiscard]] int threads_of(std::mt19937& chance) { return simulated::threads_of(std::uint32_t(chance())); }
 
 }  // namespace
 

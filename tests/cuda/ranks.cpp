@@ -89,7 +89,7 @@ class simulated_rank {
         slots_(in_.scores.size(), -1),
         offsets_(in_.offsets.size(), -1),
         place_{first, all.shape.kv_heads},
-        threads_(32 * int(1 + seed % 5)),
+        threads_(seed % 6 == 5 ? 512 : simulated::threads_of(seed)),  // more than there are bins, too
         team_(1 + int(seed / 3 % 3)),
         seed_(seed),
         task_{.rule = policy.rule(), .protection = policy.protection(), .shape = in_.shape} {

@@ -119,7 +119,7 @@ bool same(float a, float b) { return a == b ? std::signbit(a) == std::signbit(b)
 template <class Policy, class Inputs>
 void check_same(const Policy& policy, const Inputs& in, const case_of_rows& rows, std::uint32_t seed) {
   const scored expected = host::score(policy, in);
-  const scored got = simulated_scores(policy, in, rows, 32 * int(1 + seed % 5), seed);
+  const scored got = simulated_scores(policy, in, rows, simulated::threads_of(seed), seed);
   REQUIRE(got.size() == expected.size());
   for (std::size_t r = 0; r < got.size(); ++r)
     for (std::size_t j = 0; j < got[r].size(); ++j) {
@@ -225,7 +225,7 @@ std::vector<std::vector<double>> entries_of(const std::vector<E>& row, index_t d
 /// Key scores and prior of a cache in memory against double, within what the headers promise.
 template <class E>
 void check_bounds(const host::content<E>& c, const auto& cache, const case_of_rows& rows, std::uint32_t seed) {
-  const int threads = 32 * int(1 + seed % 5);
+  const int threads = simulated::threads_of(seed);
   const inputs in{cache};
   const scored norm = simulated_scores(policy_of(score::key_norm{}), in, rows, threads, seed);
   const scored diff = simulated_scores(policy_of(score::key_diff{}), in, rows, threads, seed);
@@ -292,7 +292,7 @@ TEST_CASE("row programs: a KeyDiff of many slots; zero keys score 0") {
 
 TEST_CASE("row programs: shares and weighted sums are near what double gives; what sums to 0 stays") {
   each_case([](const auto& in, const case_of_rows& rows, std::uint32_t seed) {
-    const int threads = 32 * int(1 + seed % 5);
+    const int threads = simulated::threads_of(seed);
     const auto means = policy_of(attention | score::group_mean{});
     const auto shares = policy_of(attention | score::group_mean{} | score::share_of_sum{});
     const auto sums = policy_of(

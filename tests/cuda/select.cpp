@@ -104,7 +104,7 @@ void check_same(const Policy& policy, const cache_shape& shape, index_t longest,
   const scored_rows in(shape, longest, seed);
   kept_slots expected(in), got(in);
   if (!cpu_select(policy, in, expected)) return;  // a budget below what is protected
-  const int threads = 32 * int(1 + seed % 5), team = 1 + int(seed / 3 % 3);
+  const int threads = simulated::threads_of(seed), team = 1 + int(seed / 3 % 3);
   CAPTURE(seed);
   CAPTURE(threads);
   CAPTURE(team);
@@ -153,7 +153,7 @@ TEST_CASE("kernels: rows whose budget is impossible are kept whole, and what has
     const scored_rows in({.layers = 2, .seqs = 2, .kv_heads = 3}, 60, seed);
     const auto whole = [&](const auto& policy) {  // 4 slots, of which 10 are protected
       kept_slots got(in);
-      simulated_select(policy, in, got, 32 * int(1 + seed % 5), 1 + int(seed / 3 % 3), seed);
+      simulated_select(policy, in, got, simulated::threads_of(seed), 1 + int(seed / 3 % 3), seed);
       REQUIRE(got.offsets == in.offsets);
       for (std::size_t r = 0; r + 1 < in.offsets.size(); ++r)
         for (offset_t i = in.offsets[r]; i < in.offsets[r + 1]; ++i)
@@ -166,7 +166,7 @@ TEST_CASE("kernels: rows whose budget is impossible are kept whole, and what has
     kept_slots expected(in), got(in);
     REQUIRE(cpu_select(policy, in, expected));
     const offset_t room = expected.offsets[5];
-    simulated_select(policy, in, got, 32 * int(1 + seed % 5), 1 + int(seed / 3 % 3), seed, room);
+    simulated_select(policy, in, got, simulated::threads_of(seed), 1 + int(seed / 3 % 3), seed, room);
     REQUIRE(got.offsets == expected.offsets);
     REQUIRE(std::equal(got.slots.begin(), got.slots.begin() + room, expected.slots.begin()));
     REQUIRE(std::all_of(got.slots.begin() + room, got.slots.end(), [](index_t slot) { return slot == -1; }));

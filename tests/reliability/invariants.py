@@ -289,7 +289,7 @@ bug("A round's counts do not touch those of the round before", "one memory", "cu
 bug("The joint search on the device counts a floor as stays", "the floor is forgotten", "cuda/budget/share.hpp",
     "greatest(floors[i], reached.load(t, at(round, i, at_bin)));", "reached.load(t, at(round, i, at_bin));", on_select)
 bug("What lies above the digit found is carried to the next", "the digit itself too", "cuda/budget/share.hpp",
-    "reached.load(t, at(round - 1, i, bin + 1)) : 0;", "reached.load(t, at(round - 1, i, bin)) : 0;", on_select)
+    "reached.load(t, place(round - 1, last_bin + 1)) : 0;", "reached.load(t, place(round - 1, last_bin)) : 0;", on_select)
 bug("A rank reports its heads at their place", "at the front", "cuda/budget/across_ranks.hpp",
     "const index_t i = head - place.first_kv_head;", "const index_t i = head;", on_ranks)
 bug("Ranks search with all digits that were found", "only the last", "cuda/budget/across_ranks.hpp",

@@ -23,6 +23,12 @@
 /// drawn by chance, and with memory that notices what a lucky order would hide.
 namespace simulated {
 
+/// Threads of a block, by chance: powers of two and others.
+[[nodiscard]] inline int threads_of(std::uint32_t chance) {
+  constexpr int choices[] = {32, 64, 96, 128, 256};
+  return choices[chance % std::size(choices)];
+}
+
 /// Memory that the blocks of a team share: how many elements, and whether a kernel before wrote them.
 struct team_piece {
   offset_t count;

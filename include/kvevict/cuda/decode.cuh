@@ -173,10 +173,10 @@ template <eviction_policy Policy, row_feed Feed, class Inputs>
                                        const Inputs& in) {
   if (!detail::check_call(on, policy, states, in).ok()) return 0;
   const auto seen = detail::eviction_inputs(in, states);
-  carver step;
-  detail::take_observation(step, policy, states, in.cache.shape().rows(), on.longest);
-  detail::take_room(step, policy, seen, on.longest);
-  return greatest(workspace_bytes(on, policy, seen), step.bytes());
+  carver both;
+  detail::take_observation(both, policy, states, in.cache.shape().rows(), on.longest);
+  detail::take_room(both, policy, seen, on.longest);
+  return greatest(workspace_bytes(on, policy, seen), both.bytes());
 }
 
 /// Tells the states about new slots (cpu/decode/observe.hpp), in one launch, a block per row. What only the device

@@ -116,21 +116,8 @@ KVEVICT_HOST_DEVICE void count_for_ranks(Block& b, const select_task<Rule>& task
     const row_plan p = task.plan(first + i);
     const digit d{digit_shift(round), 8};
     count_digit(b, task.scores_of(first + i) + p.kept.sinks, p.room(), d, so_far.prefix, m);
-    auto own = b.template make_local<index_t>(), above = own;
-    b.each([&](int t) {
-      own[t] = 0;
-      each_bin<digit_bins>(t, b.threads(), [&](index_t bin) { own[t] += m.bins.load(t, bin); });
-    });
-    exclusive_sums<index_t>(b, own, above, m.of_warps);
-    b.each([&](int t) {
-      const index_t passed = round > 0 ? reached.load(t, at(round - 1, i, so_far.bin + 1)) : 0;
-      index_t sum = passed + above[t];
-      if (t == 0) reached.store(t, at(round, i, digit_bins), passed);
-      each_bin<digit_bins>(t, b.threads(), [&](index_t bin) {
-        sum += m.bins.load(t, bin);
-        reached.store(t, at(round, i, bin), sum);
-      });
-    });
+    const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
+    note_reached<digit_bins>(b, m, reached, round, so_far.bin, place);
     b.sync();
   }
   b.team_sync();

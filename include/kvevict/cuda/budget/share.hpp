@@ -75,6 +75,24 @@ template <class Block, class Shared>
   return {members, first, count};
 }
 
+/// reached[place(round, bin)] = scores of a row with that digit or a higher one, from its histogram; behind the last
+/// bin those that the digits before have passed, which is what the round before reached behind its digit `last_bin`.
+template <index_t Bins, class Block, class Reached, class Place>
+KVEVICT_HOST_DEVICE void note_reached(Block& b, const digit_memory<Block>& m, const Reached& reached, int round,
+                                      index_t last_bin, const Place& place) {
+  auto above = b.template make_local<index_t>();
+  sum_above<Bins>(b, m, above);
+  b.each([&](int t) {
+    const index_t passed = round > 0 ? reached.load(t, place(round - 1, last_bin + 1)) : 0;
+    index_t sum = passed + above[t];
+    if (t == 0) reached.store(t, place(round, Bins), passed);
+    each_bin<Bins>(t, b.threads(), [&](index_t bin) {
+      sum += m.bins.load(t, bin);
+      reached.store(t, place(round, bin), sum);
+    });
+  });
+}
+
 /// Final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says. `Task` is a
 /// `select_task` or has its rule, shape, pools, `plan` and `scores_of`.
 template <class Block, class Task>
@@ -111,17 +129,8 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
       const row_plan p = task.plan(pool.row(i));
       count_digit(b, task.scores_of(pool.row(i)) + p.kept.sinks, p.room(), d, prefix, m);
-      auto above = b.template make_local<index_t>();
-      sum_above(b, m, above);
-      b.each([&](int t) {
-        const index_t passed = round > 0 ? reached.load(t, at(round - 1, i, bin + 1)) : 0;
-        index_t sum = passed + above[t];
-        if (t == 0) reached.store(t, at(round, i, radix_bins), passed);
-        each_bin<radix_bins>(t, b.threads(), [&](index_t own) {
-          sum += m.bins.load(t, own);
-          reached.store(t, at(round, i, own), sum);
-        });
-      });
+      const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
+      note_reached<radix_bins>(b, m, reached, round, bin, place);
       b.sync();
     }
     b.team_sync();

@@ -147,12 +147,7 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
     give(in.template get<input_kind::attention>());
   } else {
     const auto& queries = in.template get<input_kind::queries>();
-    const auto budget = [&] {
-      if constexpr (gain::plain)
-        return not_given{};
-      else
-        return rule_budget<std::remove_cvref_t<decltype(task.rule)>>{task.rule, task.score.protection};
-    }();
+    const auto budget = budget_for<std::remove_cvref_t<decltype(task.source)>>(task.rule, task.score.protection);
     attention_task<std::remove_cvref_t<decltype(task.source)>, std::remove_cvref_t<decltype(in.cache)>,
                    std::remove_cvref_t<decltype(queries)>, not_given, std::remove_cvref_t<decltype(positions)>,
                    std::remove_const_t<decltype(budget)>>

@@ -86,12 +86,12 @@ KVEVICT_HOST_DEVICE constexpr void each_bin(int thread, int threads, const F& f)
 }
 
 /// before[t] = candidates in the bins above those of thread t.
-template <class Block, class Local>
+template <index_t Bins, class Block, class Local>
 KVEVICT_HOST_DEVICE void sum_above(Block& b, const digit_memory<Block>& m, Local& before) {
   auto own = b.template make_local<index_t>();
   b.each([&](int t) {
     own[t] = 0;
-    each_bin<radix_bins>(t, b.threads(), [&](index_t bin) { own[t] += m.bins.load(t, bin); });
+    each_bin<Bins>(t, b.threads(), [&](index_t bin) { own[t] += m.bins.load(t, bin); });
   });
   exclusive_sums<index_t>(b, own, before, m.of_warps);
 }
@@ -111,7 +111,7 @@ template <class Block>
     const digit d = digit::of(round);
     count_digit(b, scores, count, d, result.key, m);
     auto before = b.template make_local<index_t>();
-    sum_above(b, m, before);
+    sum_above<radix_bins>(b, m, before);
     b.each([&](int t) {
       index_t reached = before[t];
       each_bin<radix_bins>(t, b.threads(), [&](index_t bin) {

@@ -36,6 +36,15 @@ struct rule_budget {
   }
 };
 
+/// The nominal budgets by a rule where the gain of an attention asks for them; else policies share their kernels.
+template <class Attention, class Rule>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr auto budget_for(const Rule& rule, const protect& protection) {
+  if constexpr (Attention::gain_type::plain)
+    return not_given{};
+  else
+    return rule_budget<Rule>{rule, protection};
+}
+
 /// Per query row, the maximum m of its logits and the sum of 2^(logit - m), over the slots that a block had; logits in
 /// units of log 2. As many parts as blocks share a row of the cache, or one when they have been joined.
 struct softmax_parts {

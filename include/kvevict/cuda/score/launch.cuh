@@ -115,15 +115,6 @@ template <class Source, class Inputs, class Given>
   return launch<attention_threads>(on, rows * task.blocks_per_row, 0, given_body<decltype(task)>{task});
 }
 
-/// The nominal budgets of a policy, where the gain of its attention asks for them; else policies share their kernels.
-template <class Source, class Policy>
-[[nodiscard]] constexpr auto budget_for(const Policy& policy) {
-  if constexpr (Source::gain_type::plain)
-    return not_given{};
-  else
-    return rule_budget<decltype(policy.rule())>{policy.rule(), policy.protection()};
-}
-
 /// Columns of the attention of all rows, [rows][group_size][longest], from keys and queries.
 template <class Policy, class Source, class Inputs>
 [[nodiscard]] status launch_attention_of(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
@@ -131,7 +122,7 @@ template <class Policy, class Source, class Inputs>
   const auto& queries = in.template get<input_kind::queries>();
   const auto lse = part_or_none<input_kind::log_sum_exp>(in);
   const auto positions = part_or_none<input_kind::positions>(in);
-  const auto budget = budget_for<Source>(policy);
+  const auto budget = budget_for<Source>(policy.rule(), policy.protection());
   attention_task<Source, std::remove_cvref_t<decltype(in.cache)>, std::remove_cvref_t<decltype(queries)>,
                  std::remove_cvref_t<decltype(lse)>, std::remove_cvref_t<decltype(positions)>,
                  std::remove_cvref_t<decltype(budget)>>
