@@ -9,23 +9,26 @@ namespace bench {
 struct given_scores {
   std::vector<float> scores;
   std::vector<offset_t> offsets{0};
-  index_t length;
+  index_t layers, length;
 
-  explicit given_scores(index_t n) : length(n) {
-    for (const float x : host::normal(std::size_t(kv_heads) * std::size_t(n), 4))
-      scores.push_back(std::exp(3 * x - 12));
-    for (index_t h = 0; h < kv_heads; ++h) offsets.push_back(offsets.back() + n);
+  given_scores(index_t count, index_t n) : layers(count), length(n) {
+    for (const float x : host::normal(std::size_t(rows()) * std::size_t(n), 4)) scores.push_back(std::exp(3 * x - 12));
+    for (index_t r = 0; r < rows(); ++r) offsets.push_back(offsets.back() + n);
   }
-  [[nodiscard]] kvevict::row_scores in() const { return {{1, 1, kv_heads}, {scores.data(), offsets.data(), kv_heads}}; }
-  [[nodiscard]] std::vector<float> head(index_t h) const {
-    return {scores.begin() + offsets[std::size_t(h)], scores.begin() + offsets[std::size_t(h) + 1]};
+  [[nodiscard]] index_t rows() const { return layers * kv_heads; }
+  [[nodiscard]] kvevict::row_scores in() const {
+    return {{layers, 1, kv_heads}, {scores.data(), offsets.data(), rows()}};
+  }
+  [[nodiscard]] std::vector<float> row(index_t r) const {
+    return {scores.begin() + offsets[std::size_t(r)], scores.begin() + offsets[std::size_t(r) + 1]};
   }
 };
 
 inline void score_sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"keys", "budget", "threads"})->UseRealTime()->Unit(benchmark::kMicrosecond);
-  for (const std::int64_t threads : {1, all_threads()})
-    for (const std::int64_t keys : {4096, 32768}) b->Args({keys, 1024, threads});
+  b->ArgNames({"layers", "keys", "budget", "threads"})->UseRealTime()->Unit(benchmark::kMicrosecond);
+  for (const std::int64_t layers : {1, 32})
+    for (const std::int64_t threads : {1, all_threads()})
+      for (const std::int64_t keys : {4096, 32768}) b->Args({layers, keys, 1024, threads});
 }
 
 }  // namespace bench

@@ -7,14 +7,14 @@ using namespace bench;
 namespace {
 
 void uniform_selection(benchmark::State& state) {
-  const given_scores given(index_t(state.range(0)));
-  const auto budget = index_t(state.range(1));
-  const cpu on{openmp{.threads = index_t(state.range(2))}};
+  const given_scores given(index_t(state.range(0)), index_t(state.range(1)));
+  const auto budget = index_t(state.range(2));
+  const cpu on{openmp{.threads = index_t(state.range(3))}};
   const host::composed policy{score::recency{}, budget::uniform{slots(budget)}, protect{4, slots(32)}};
-  outputs out(offset_t{kv_heads} * budget, kv_heads, workspace_bytes(on, policy, given.in()));
+  outputs out(offset_t{given.rows()} * budget, given.rows(), workspace_bytes(on, policy, given.in()));
   verify(select(on, policy, given.in(), out.kept(), out.workspace()).ok(), "select");
-  for (index_t h = 0; h < kv_heads; ++h)
-    verify(std::ranges::equal(out.kept()[h], oracle::select(given.head(h), budget, 4, 32)), "selected slots");
+  for (index_t r = 0; r < given.rows(); ++r)
+    verify(std::ranges::equal(out.kept()[r], oracle::select(given.row(r), budget, 4, 32)), "selected slots");
   const double seconds = seconds_of(
       state, [&] { benchmark::DoNotOptimize(select(on, policy, given.in(), out.kept(), out.workspace()).ok()); });
   count_keys(state, seconds, double(given.scores.size()));
@@ -22,7 +22,7 @@ void uniform_selection(benchmark::State& state) {
 
 /// What one would write with the standard library: a partial order of the indices, then ascending slots.
 void nth_element_and_sort(benchmark::State& state) {
-  const given_scores given(index_t(state.range(0)));
+  const given_scores given(1, index_t(state.range(0)));
   const auto budget = state.range(1);
   std::vector<index_t> order(std::size_t(given.length));
   const double seconds = seconds_of(state, [&] {

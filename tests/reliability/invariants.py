@@ -39,8 +39,8 @@ bug("Element offsets are 64-bit", "int instead of offset_t", "view/strided.hpp",
 bug("The capacity of a table row is 64-bit", "int instead of offset_t", "view/paged.hpp",
     "return static_cast<offset_t>(max_blocks) * block_size;", "return max_blocks * block_size;", "extents")
 bug("Sums over rows are 64-bit", "int instead of offset_t", "cpu/detail/memory.hpp",
-    "offset_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));",
-    "index_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));", "extents")
+    "offset_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += length(r);",
+    "index_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += length(r);", "extents")
 
 # What is read
 
@@ -126,9 +126,15 @@ bug("Every rank keeps what one process would: its own heads' shares", "the first
     "cpu/budget/across_ranks.hpp", "s.share[ranks.first_kv_head + h]", "s.share[h]", "budget")
 bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_ranks.hpp",
     "numbers[reached_above] += greatest(c.floor, s.above[r]);", "numbers[reached_above] += s.above[r];", "budget")
-bug("Two workers share no scratch", "the worker is forgotten", "cpu/budget/share.hpp",
-    "carver place(memory.pool_memory + worker * memory.pool_memory_bytes);",
-    "carver place(memory.pool_memory);", "threads")
+bug("Two workers share no scratch", "the worker is forgotten", "cpu/detail/memory.hpp",
+    "carver place(pool_memory + worker * pool_memory_bytes);", "carver place(pool_memory);", "threads")
+bug("Two workers share no keys", "the worker is forgotten", "cpu/detail/memory.hpp",
+    "return keys + worker * held.keys + held_keys", "return keys + held_keys", "threads")
+bug("Where workers hold keys of a pool each, there is room for the largest", "the last pool's is measured",
+    "cpu/detail/memory.hpp", "held.keys = greatest(held.keys, first_of(slots, held.rows));",
+    "held.keys = first_of(slots, held.rows);", "threads")
+bug("What rows keep together is known before what each keeps", "their lengths are forgotten",
+    "cpu/select/rows.hpp", "return least(nominal, length);", "return nominal;", "budget")
 
 # Selections
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <kvevict/cpu/detail/memory.hpp>
-#include <kvevict/cpu/select/receipt.hpp>
+#include <kvevict/cpu/select/rows.hpp>
 #include <kvevict/view/row_scores.hpp>
 
 /// The entry points on the CPU: score, select, and both in one.
@@ -23,13 +23,10 @@ template <class Policy, class Plan>
   const index_t step = !joint ? 1 : pools.pool_of_row != nullptr ? rows : shape.kv_heads;
   offset_t slots = 0;
   for (index_t first = 0; first < rows; first += step) {
-    offset_t nominal = 0, length = 0;
-    for (index_t r = first; r < first + step; ++r) {
-      const auto plan = plan_of(r);
-      nominal += plan.nominal;
-      length += plan.length;
-    }
-    slots += joint && across_ranks ? length : least(nominal, length);
+    if (joint && across_ranks)
+      for (index_t r = first; r < first + step; ++r) slots += plan_of(r).length;
+    else
+      slots += slots_together(first, step, plan_of);
   }
   return slots;
 }
@@ -43,58 +40,6 @@ template <eviction_policy Policy, class Inputs>
   return detail::slots_needed(policy, shape, detail::pools_of(in), Inputs::template has<input_kind::ranks>,
                               [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); });
 }
-
-namespace detail {
-
-/// Row r as its pool sees it.
-template <class Plan>
-[[nodiscard]] auto pool_rows(const row_scores& in, const Plan& plan_of, const select_memory& memory) {
-  return [&](index_t r) {
-    const auto plan = plan_of(r);
-    return pool_row{memory.keys_of(in.scores, r), plan.length, plan.kept, plan.nominal};
-  };
-}
-
-/// The keys of all rows, where rows share a budget.
-template <class Executor, class Plan>
-void write_pool_keys(const cpu<Executor>& on, const row_scores& in, const Plan& plan_of, const select_memory& memory) {
-  on.how.run(in.scores.rows, [&](index_t r, index_t) {
-    const auto plan = plan_of(r);
-    write_keys(in.scores[r].data + plan.kept.sinks, plan.length - plan.kept.count(), memory.keys_of(in.scores, r));
-  });
-}
-
-/// Budgets of all rows, where those of a pool share them.
-template <class Executor, class Policy, class Plan>
-void run_budgets(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
-                 const select_memory& memory) {
-  if constexpr (decltype(policy.rule())::joint) {
-    write_pool_keys(on, in, plan_of, memory);
-    share_budgets(on, policy.rule(), in.shape, in.pools, pool_rows(in, plan_of, memory), memory.budgets, memory);
-  } else {
-    for (index_t r = 0; r < in.shape.rows(); ++r) memory.budgets[r] = plan_of(r).alone();
-  }
-}
-
-/// Offsets, slots and receipts from scores and budgets; everything has been checked.
-template <class Executor, class Policy, class Plan>
-void run_select(const cpu<Executor>& on, const Policy& policy, const row_scores& in, const Plan& plan_of,
-                const selection& out, const select_memory& memory) {
-  const auto rows = static_cast<index_t>(in.shape.rows());
-  out.offsets[0] = 0;
-  for (index_t r = 0; r < rows; ++r) out.offsets[r + 1] = out.offsets[r] + memory.budgets[r];
-  on.how.run(rows, [&](index_t r, index_t worker) {
-    const auto plan = plan_of(r);
-    index_t* const retained = out.slots.data + out.offsets[r];
-    if constexpr (decltype(policy.rule())::joint)
-      select_slots(plan.length, memory.budgets[r], plan.kept, retained, [&] { return memory.keys_of(in.scores, r); });
-    else
-      select_row(in.scores[r], memory.budgets[r], plan.kept, retained, memory.keys + worker * memory.keys_of_worker);
-  });
-  if (!out.receipts.empty()) write_receipts(on, in, plan_of, out);
-}
-
-}  // namespace detail
 
 /// Bytes that `evict` needs. Depends on the shape, the lengths, the policy and the number of workers; reads no key.
 template <class Executor, eviction_policy Policy, class Inputs>
@@ -150,11 +95,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, false, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const auto m = detail::select_memory::take(place, policy, in.scores.rows, detail::slots_of(in.scores),
-                                             detail::longest_row(in.scores), detail::largest_pool(in.shape, in.pools),
-                                             on.how.workers());
+  const auto m = detail::select_memory::take(place, policy, in, on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
-  detail::run_budgets(on, policy, in, plan_of, m);
   detail::run_select(on, policy, in, plan_of, out, m);
   return {};
 }
@@ -163,9 +105,7 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
 template <class Executor, eviction_policy Policy>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
   carver count;
-  detail::select_memory::take(count, policy, in.scores.rows, detail::slots_of(in.scores),
-                              detail::longest_row(in.scores), detail::largest_pool(in.shape, in.pools),
-                              on.how.workers());
+  detail::select_memory::take(count, policy, in, on.how.workers());
   return count.bytes();
 }
 
@@ -206,14 +146,14 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
   const row_scores scored{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)};
   const auto plan_of = [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); };
   if constexpr (across && joint) {
-    detail::write_pool_keys(on, scored, plan_of, m.select);
+    detail::write_all_keys(on, scored, plan_of, m.select);
     if (!detail::share_across(on, policy.rule(), shape, in.template get<input_kind::ranks>(),
                               detail::pool_rows(scored, plan_of, m.select), m.select.budgets, m.ranks))
       return {status_code::bad_input, "ranks", "an all-reduce failed"};
+    detail::select_all(on, scored, plan_of, out, m.select);
   } else {
-    detail::run_budgets(on, policy, scored, plan_of, m.select);
+    detail::run_select(on, policy, scored, plan_of, out, m.select);
   }
-  detail::run_select(on, policy, scored, plan_of, out, m.select);
   return {};
 }
 

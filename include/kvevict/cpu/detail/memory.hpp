@@ -6,45 +6,79 @@
 #include <kvevict/cpu/budget/share.hpp>
 #include <kvevict/cpu/score/score.hpp>
 #include <kvevict/cpu/select/select.hpp>
+#include <kvevict/view/row_scores.hpp>
 
 /// How an eviction divides its workspace, and the checks of what it writes to.
 namespace kvevict::detail {
 
+/// Keys are held of a row at a time, of the rows that share a budget, or, where those are not neighbours or not all
+/// here (pools of the caller's own, ranks), of all rows.
+struct held_keys {
+  index_t rows = 1;     ///< at a time
+  offset_t keys = 0;    ///< most of them
+  index_t regions = 1;  ///< a worker's each, or one for all
+
+  template <class Policy, class Length>
+  static held_keys of(const Policy& policy, const cache_shape& shape, bool all, index_t workers, const Length& length) {
+    constexpr bool joint = decltype(policy.rule())::joint;
+    if (!check(shape).ok()) return {};  // which the call refuses
+    const auto rows = static_cast<index_t>(shape.rows());
+    held_keys held{.rows = !joint ? 1 : all ? rows : shape.kv_heads};
+    for (index_t r = 0; r < rows;) {
+      offset_t slots = 0;
+      for (const index_t end = r + held.rows; r < end; ++r) slots += length(r);
+      held.keys = greatest(held.keys, first_of(slots, held.rows));
+    }
+    if (!joint || rows / held.rows >= workers) held.regions = workers;
+    return held;
+  }
+  /// Where the keys of the r-th row start, `slots` lying before it: whole blocks, with room to fill the last of each
+  /// row up.
+  static constexpr offset_t first_of(offset_t slots, index_t r) {
+    return (slots / scan_block + offset_t{2} * r) * scan_block;
+  }
+};
+
 /// The parts of a workspace; one function, so that measuring and placing agree.
 struct select_memory {
   index_t* budgets;
-  std::int32_t* keys;  ///< of one row per worker, or, where rows share a budget, of all rows
-  offset_t keys_of_worker;
+  std::int32_t* keys;
+  held_keys held;
   pool_lists pools;
   std::byte* pool_memory;
   offset_t pool_memory_bytes;
 
-  /// `slots`: of all rows
+  /// `rows`: of the cache
   template <class Policy>
-  static select_memory take(carver& from, const Policy& policy, index_t rows, offset_t slots, index_t longest,
-                            index_t largest_pool, index_t workers) {
+  static select_memory take(carver& from, const Policy& policy, index_t rows, const held_keys& held, index_t workers) {
     select_memory m{};
     m.budgets = from.take<index_t>(rows);
-    m.keys_of_worker = static_cast<offset_t>(blocks_of(longest)) * scan_block;
+    m.keys = from.take<std::int32_t>(held.keys * held.regions);
+    m.held = held;
     if constexpr (decltype(policy.rule())::joint) {
-      m.keys = from.take<std::int32_t>(first_key(slots, rows));
       m.pools = pool_lists::take(from, rows);
       carver one;
-      pool_scratch::take(one, largest_pool);
+      pool_scratch::take(one, held.rows);
       m.pool_memory_bytes = one.bytes();
       m.pool_memory = from.take<std::byte>(one.bytes() * workers);
-    } else {
-      m.keys = from.take<std::int32_t>(m.keys_of_worker * workers);
     }
     return m;
   }
-
-  /// Where the keys of row r start, `slots` lying before it: whole blocks, with room to fill the last of each row up.
-  static constexpr offset_t first_key(offset_t slots, index_t r) {
-    return (slots / scan_block + offset_t{2} * r) * scan_block;
+  template <class Policy>
+  static select_memory take(carver& from, const Policy& policy, const row_scores& in, index_t workers) {
+    const bool readable = in.scores.offsets != nullptr && in.scores.rows == in.shape.rows();
+    const auto length = [&](index_t r) { return readable ? in.scores.length(r) : 0; };
+    const auto held = held_keys::of(policy, in.shape, in.pools.pool_of_row != nullptr, workers, length);
+    return take(from, policy, in.scores.rows, held, workers);
   }
-  [[nodiscard]] std::int32_t* keys_of(const ragged<const float>& scores, index_t r) const {
-    return keys + first_key(scores.offsets[r] - scores.offsets[0], r);
+  /// Keys of row r, where `worker` holds those of the rows from `first` on.
+  [[nodiscard]] std::int32_t* keys_of(const ragged<const float>& scores, index_t r, index_t first = 0,
+                                      index_t worker = 0) const {
+    return keys + worker * held.keys + held_keys::first_of(scores.offsets[r] - scores.offsets[first], r - first);
+  }
+  [[nodiscard]] pool_scratch scratch_of(index_t worker) const {
+    carver place(pool_memory + worker * pool_memory_bytes);
+    return pool_scratch::take(place, held.rows);
   }
 };
 
@@ -71,31 +105,20 @@ struct evict_memory {
   static evict_memory take(carver& from, const Policy& policy, const Inputs& in, index_t workers) {
     const cache_shape shape = in.cache.shape();
     const auto rows = static_cast<index_t>(shape.rows());
+    const auto length = [&](index_t r) { return in.cache.length(shape.row(r)); };
     offset_t slots = 0;
-    for (index_t r = 0; r < rows; ++r) slots += in.cache.length(shape.row(r));
+    for (index_t r = 0; r < rows; ++r) slots += length(r);
     evict_memory m{};
     m.offsets = from.take<offset_t>(rows + 1);
     m.scores = from.take<float>(slots);
     const auto scorer = policy.scorer();
     m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
-    m.select =
-        select_memory::take(from, policy, rows, slots, longest_row(in), largest_pool(shape, pools_of(in)), workers);
+    const bool all = Inputs::template has<input_kind::ranks> || pools_of(in).pool_of_row != nullptr;
+    m.select = select_memory::take(from, policy, rows, held_keys::of(policy, shape, all, workers, length), workers);
     if constexpr (Inputs::template has<input_kind::ranks> && decltype(policy.rule())::joint)
       m.ranks = rank_scratch::take(from, shape, greatest(0, in.template get<input_kind::ranks>().kv_heads));
     return m;
   }
 };
-
-/// The longest row of given scores; offsets that are wrong are refused by the call that reads them.
-[[nodiscard]] inline index_t longest_row(const ragged<const float>& scores) {
-  index_t longest = 0;
-  if (scores.offsets == nullptr) return 0;
-  for (index_t r = 0; r < scores.rows; ++r) longest = greatest(longest, scores.length(r));
-  return longest;
-}
-
-[[nodiscard]] inline offset_t slots_of(const ragged<const float>& scores) {
-  return scores.offsets == nullptr || scores.rows < 1 ? 0 : scores.offsets[scores.rows] - scores.offsets[0];
-}
 
 }  // namespace kvevict::detail

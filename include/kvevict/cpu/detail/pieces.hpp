@@ -24,4 +24,21 @@ void run_in_pieces(const Executor& how, index_t tasks, const Cost& cost, const T
   });
 }
 
+/// Runs groups of tasks side by side, or, where there are fewer groups than workers, one after the other and the tasks
+/// of each in pieces: `group(g, worker, each)`, in which `each(n, f)` calls f(t) for every task t below n.
+template <class Executor, class Group>
+void run_in_groups(const Executor& how, index_t groups, const Group& group) {
+  if (groups >= how.workers())
+    return how.run(groups, [&](index_t g, index_t worker) {
+      group(g, worker, [](index_t n, const auto& f) {
+        for (index_t t = 0; t < n; ++t) f(t);
+      });
+    });
+  for (index_t g = 0; g < groups; ++g)
+    group(g, index_t{0}, [&](index_t n, const auto& f) {
+      run_in_pieces(
+          how, n, [](index_t) { return index_t{1}; }, [&](index_t t, index_t) { f(t); });
+    });
+}
+
 }  // namespace kvevict::detail
