@@ -51,7 +51,8 @@ decoded decode(const Policy& policy, const decode_life& life) {
   bool ok = start(on, policy, extent, decode_state{workspace_of(state)}).ok();
   cudaGraph_t graph{};
   cudaGraphExec_t replay{};
-  device::require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin capture");
+  // Relaxed: these kernels have not run yet, and may be loaded only now.
+  device::require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin capture");
   const auto heads = static_cast<unsigned>(rows);
   take_token<<<heads, 64, 0, stream>>>(keys.data(), life.count, life.dims, token.data(), new_keys.data());
   take_token<<<heads, 64, 0, stream>>>(values.data(), life.count, life.dims, token.data(), new_values.data());

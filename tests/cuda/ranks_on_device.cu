@@ -58,6 +58,7 @@ kept_slots evict_heads(index_t first, index_t heads, bool captured, cudaStream_t
                          static_cast<offset_t>(scratch.size() * sizeof(cache_line))};
   const selection out{{retained.data(), static_cast<offset_t>(retained.size())},
                       {offsets.data(), static_cast<offset_t>(offsets.size())}};
+  device::require(cudaDeviceSynchronize(), "inputs");  // the stream does not wait for the one that copies them
   if (captured) {
     cudaGraph_t graph{};
     cudaGraphExec_t ready{};

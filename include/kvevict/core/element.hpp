@@ -25,6 +25,13 @@ struct bfloat16 {
 }
 
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float to_float(half x) {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) {  // one instruction, which keeps subnormals with --use_fast_math too
+    float f = 0;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(x.bits));
+    return f;
+  }
+#endif
   // Branch-free, so that loops over it vectorise: shift into place, then one exact product rebiases the
   // exponent and normalises subnormals; the largest exponent (Inf, NaN) is widened by hand.
   const std::uint32_t magnitude = (x.bits & 0x7fffu) << 13;

@@ -140,7 +140,9 @@ template <class Policy, row_feed Feed, class Inputs>
 template <class Room, class Body>
 [[nodiscard]] status launch_units(const gpu& on, const Room& room, offset_t shared_bytes, const Body& body) {
   const offset_t units = room.units();
-  const int team = Room::together ? team_of(static_cast<index_t>(room.shape.rows() / units)) : 1;
+  const int wanted = Room::together ? team_of(static_cast<index_t>(room.shape.rows() / units)) : 1;
+  int team = 1;
+  if (const status s = team_size_of<room_threads<Room>, Body>(on, wanted, team); !s.ok()) return s;
   return launch<room_threads<Room>>(on, units, shared_bytes, body, team);
 }
 

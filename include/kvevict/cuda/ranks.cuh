@@ -84,7 +84,7 @@ template <class Rule, class Sum>
   const rank_place place{ranks.first_kv_head, ranks.kv_heads};
   const offset_t pools = rank_memory::pools_of(task.shape);
   int team = 1;
-  if (const status s = team_size_of<count_threads, count_body<Rule>>(team_of(task.shape.kv_heads), team); !s.ok())
+  if (const status s = team_size_of<count_threads, count_body<Rule>>(on, team_of(task.shape.kv_heads), team); !s.ok())
     return s;
   for (int round = 0; round <= digit_rounds; ++round) {
     const count_body<Rule> count{task, memory, round};

@@ -70,7 +70,7 @@ template <class Rule>
     const offset_t pools = own ? task.pools.pools : static_cast<offset_t>(task.shape.layers) * task.shape.seqs;
     const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : task.shape.kv_heads);
     int team = 1;
-    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(wanted, team); !s.ok()) return s;
+    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
     const bool alone = own || team < wanted;
     const status s =
         launch<pool_threads>(on, pools, selection_memory_bytes, pool_body<Rule>{task, memory, alone}, team);

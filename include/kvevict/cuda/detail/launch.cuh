@@ -32,14 +32,42 @@ __global__ void __launch_bounds__(Threads, blocks_together_of<Body>()) run_kerne
   return {status_code::device_error, "stream", cudaGetErrorString(error)};
 }
 
+/// While it lives, the device of a stream is the current one, which what is asked of a kernel and a launch refer to;
+/// then the caller's is again.
+class stream_device {
+ public:
+  explicit stream_device(cudaStream_t stream) : error_(cudaStreamGetDevice(stream, &device_)) {
+    if (error_ == cudaSuccess) error_ = cudaGetDevice(&callers_);
+    if (error_ != cudaSuccess || device_ == callers_) return;
+    error_ = cudaSetDevice(device_);
+    changed_ = error_ == cudaSuccess;
+  }
+  stream_device(const stream_device&) = delete;
+  stream_device& operator=(const stream_device&) = delete;
+  ~stream_device() {
+    if (changed_) cudaSetDevice(callers_);
+  }
+  [[nodiscard]] status found() const { return status_of(error_); }
+  [[nodiscard]] int number() const { return device_; }
+
+ private:
+  int device_ = 0, callers_ = 0;
+  bool changed_ = false;
+  cudaError_t error_;
+};
+
 /// Blocks of a team: a cluster where the device has them and the code was compiled for it, else a block alone.
 template <int Threads, class Body>
-[[nodiscard]] status team_size_of(int wanted, int& size) {
+[[nodiscard]] status team_size_of(const gpu& on, int wanted, int& size) {
   size = 1;
   if (wanted == 1) return {};
+  const stream_device device(on.stream);
   cudaFuncAttributes attributes{};
-  const status s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<Threads, Body>));
-  if (s.ok() && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90) size = wanted;
+  int clusters = 0;
+  status s = device.found();
+  if (s.ok()) s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<Threads, Body>));
+  if (s.ok()) s = status_of(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device.number()));
+  if (s.ok() && clusters != 0 && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90) size = wanted;
   return s;
 }
 
@@ -54,6 +82,8 @@ template <int Threads, class Body>
 /// Puts `body` into the stream, `blocks` blocks, or as many teams of `team` blocks (`team_size_of`).
 template <int Threads, class Body>
 [[nodiscard]] status launch(const gpu& on, offset_t blocks, offset_t shared_bytes, const Body& body, int team = 1) {
+  const stream_device device(on.stream);
+  if (const status s = device.found(); !s.ok()) return s;
   if (const status s = allow_shared<Threads, Body>(shared_bytes); !s.ok()) return s;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks * team));

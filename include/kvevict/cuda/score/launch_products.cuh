@@ -100,6 +100,8 @@ struct columns_body {
 /// Launches a kernel with as much shared memory as bytes_of(sm_90) says for what it was compiled for.
 template <class Body>
 [[nodiscard]] status launch_multiplying(const gpu& on, offset_t blocks, offset_t (*bytes_of)(bool), const Body& body) {
+  const stream_device device(on.stream);
+  if (const status s = device.found(); !s.ok()) return s;
   cudaFuncAttributes attributes{};
   const status s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<attention_threads, Body>));
   return s.ok() ? launch<attention_threads>(on, blocks, bytes_of(attributes.binaryVersion == 90), body) : s;
