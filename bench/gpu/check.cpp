@@ -13,7 +13,7 @@ using namespace kvevict;
 
 namespace {
 
-constexpr double bound = 1e-5;
+constexpr double bound = 4e-5;  // tensor cores cut bits of sums off
 
 template <class Policy, class Inputs>
 bool right_scores(const Policy& policy, const Inputs& in, const scored_row& row) {

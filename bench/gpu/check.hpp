@@ -7,7 +7,7 @@
 /// What the device gave, against the CPU backend.
 namespace measured {
 
-/// Whether a row's scores are within 1e-5 of the largest of what the CPU gives.
+/// Whether a row's scores are within 4e-5 of the largest of what the CPU gives.
 bool right_window(window_kind kind, const scored_row& row);
 bool right_accumulated(const scored_row& row);
 
