@@ -37,8 +37,8 @@ struct some_kept {
 
 template <class Moved>
 void run_gather(const cache_shape& shape, const detail::row_moves& kept, const Moved& moved, int threads,
-                index_t shares, std::uint32_t seed) {
-  const detail::gather_task<Moved> task{shape, kept, moved, shares};
+                index_t shares, std::uint32_t seed, bool swaps = false) {
+  const detail::gather_task<Moved> task{shape, kept, moved, shares, swaps};
   simulated::run_grid(index_t(task.blocks()), threads, detail::turn_table_bytes(moved), seed,
                       [&](simulated::block& b) { detail::gather_rows(b, task); });
 }
@@ -73,7 +73,8 @@ void simulated_swap_fill(const Cache& cache, const token_order& order, const det
   const detail::swap_task<Cache> plan{cache, order, kept, m};
   simulated::run_grid(index_t(cache.shape().rows()), threads, detail::plan_swaps_bytes, seed,
                       [&](simulated::block& b) { detail::plan_swaps(b, plan); });
-  run_gather(cache.shape(), detail::planned(kept, m), detail::moved_within(cache, 1, sides...), threads, shares, seed);
+  run_gather(cache.shape(), detail::planned(kept, m), detail::moved_within(cache, 1, sides...), threads, shares, seed,
+             true);
 }
 
 template <class T>
@@ -153,9 +154,11 @@ TEST_CASE("kernels: gather leaves the CPU's bytes, any layout to any layout") {
         std::memset(static_cast<void*>(to.values.data()), 0x5a, to.values.size() * sizeof(to.values[0]));
         const side_memory s(c.shape, c.most, seed);
         side_memory wanted(c.shape, c.most + 3, seed + 1), got = wanted;
+        const bool flags_stay = chance() % 2 == 0;
         const auto call = [&](side_memory& out, const auto& f) {
-          f(side(s.positions.data(), s.layout, out.positions.data(), out.layout),
-            side(s.flags.data(), s.layout, out.flags.data(), out.layout),
+          const auto flags = flags_stay ? side(out.flags.data(), out.layout)
+                                        : side(s.flags.data(), s.layout, out.flags.data(), out.layout);
+          f(side(s.positions.data(), s.layout, out.positions.data(), out.layout), flags,
             side(s.odd.data(), s.layout, out.odd.data(), out.layout));
         };
         call(got, [&](const auto&... sides) {

@@ -530,7 +530,7 @@ TEST_CASE("decode kernels: states follow the slots that a selection retains, how
         got.run(got.shape.rows(), detail::plan_swaps_bytes, plan,
                 [&](auto& b, const auto& t) { detail::plan_swaps(b, t, moved); });
         const detail::gather_task<std::remove_const_t<decltype(moved)>> task{got.shape, detail::planned(kept, m), moved,
-                                                                             2};
+                                                                             2, true};
         got.run(task.blocks(), 0, task, [](auto& b, const auto& t) { detail::gather_rows(b, t); });
       }
       got.run(1, 0, kept, [&](auto& b, const auto& k) {

@@ -19,7 +19,7 @@ namespace kvevict {
 /// waits nor allocates, and it may be captured into a graph. (CUDA loads a kernel when it is first used, and may refuse
 /// to in a capture that is not relaxed: one call before loads it.) Its status is about what the host knows (extents,
 /// options, sizes, null pointers). What only the device knows cannot be refused: a row whose budget is impossible is
-/// kept whole, and slots for which a selection has no room are not written. A launch that CUDA refuses is a
+/// kept whole, and rows for whose slots a selection has no room are not written. A launch that CUDA refuses is a
 /// `device_error`, and stays in cudaGetLastError.
 ///
 /// Selections are exact however the code is compiled. Scores are not with nvcc's --use_fast_math, which rounds

@@ -101,9 +101,9 @@ template <class From, class To>
 }
 
 template <class Moved>
-[[nodiscard]] status launch_gather(const gpu& on, const cache_shape& shape, const row_moves& moves,
-                                   const Moved& moved) {
-  const gather_task<Moved> task{shape, moves, moved, shares_of(shape.rows(), moves.room)};
+[[nodiscard]] status launch_gather(const gpu& on, const cache_shape& shape, const row_moves& moves, const Moved& moved,
+                                   bool swaps) {
+  const gather_task<Moved> task{shape, moves, moved, shares_of(shape.rows(), moves.room), swaps};
   return launch<gather_threads>(on, task.blocks(), turn_table_bytes(moved), gather_body<Moved>{task});
 }
 
@@ -117,8 +117,9 @@ template <class Moved>
 
 /// Copies the retained entries of every row of `from` to the front of the same row of `to` (compact/moves.hpp): any
 /// layout to any layout, the same element types, on the device. Lengths are not read; those of `to` become
-/// `retained_lengths`. The memory that a row spans in the two caches must not overlap, which is not checked. Errors:
-/// null pointers, disagreeing shapes or dims, a selection without rows + 1 offsets, a refused launch.
+/// `retained_lengths`. The memory that a row spans in the two caches must not overlap, which is not checked; a side
+/// array may stay in its own (`side(data, layout)`). Errors: null pointers, disagreeing shapes or dims, a selection
+/// without rows + 1 offsets, a refused launch.
 template <cache_view From, cache_view To, detail::device_side... Sides>
 status gather(const gpu& on, const From& from, const selection& kept, const To& to, const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
@@ -132,7 +133,7 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
   if (const status s = detail::check_sides(from.keys().dims(), sides...); !s.ok()) return s;
   const auto moved = detail::moved_between(from, to, sides...);
-  return detail::launch_gather(on, shape, detail::moves_of(kept), moved);
+  return detail::launch_gather(on, shape, detail::moves_of(kept), moved, false);
 }
 
 /// Slides the retained entries of every row to its front, in the cache's own memory on the device (compact/moves.hpp).
@@ -183,7 +184,7 @@ status swap_fill(const gpu& on, const Cache& cache, const token_order& order, co
           detail::launch<detail::swap_threads>(on, shape.rows(), detail::plan_swaps_bytes, body{plan, moved});
       !s.ok())
     return s;
-  return detail::launch_gather(on, shape, detail::planned(plan.kept, m), moved);
+  return detail::launch_gather(on, shape, detail::planned(plan.kept, m), moved, true);
 }
 
 /// lengths[r] = retained slots of row r, on the device: what the engine's lengths become after a compaction. The number

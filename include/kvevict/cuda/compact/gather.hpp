@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/compact/turned.hpp>
+#include <kvevict/cuda/compact/in_place.hpp>
 
 /// Retained entries into other memory, some blocks per row. One source for the device and for tests (detail/block.hpp).
 namespace kvevict::detail {
@@ -13,6 +13,7 @@ struct gather_task {
   row_moves kept;
   Moved moved;
   index_t shares = 1;  ///< blocks of a row
+  bool swaps = false;  ///< entries of the tail go into the holes before it
 
   [[nodiscard]] constexpr offset_t blocks() const { return shape.rows() * shares; }
 };
@@ -34,12 +35,25 @@ template <class Moved>
     return true;
 }
 
+/// Whether it is a side array that stays in its own memory, while keys and values go elsewhere.
+template <class Moved>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool stays_where_it_is(const Moved&) {
+  return false;
+}
+template <class T>
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool stays_where_it_is(
+    const moved<side_entries<const T>, side_entries<T>>& m) {
+  return m.from.data == m.to.data && m.from.layout == m.to.layout;
+}
+
 /// The block's share of the entries of a row.
 template <class Block, class Moved, class Table>
 KVEVICT_HOST_DEVICE void move_share(Block& b, const Moved& m, const row_id& row, const row_moves& kept, index_t share,
-                                    index_t shares, const Table& turns) {
+                                    index_t shares, bool swaps, const Table& turns) {
   if constexpr (requires { m.retain(b, row, kept); }) {
     if (share == 0) m.retain(b, row, kept);
+  } else if (!swaps && stays_where_it_is(m)) {
+    if (share == 0) slide_part(b, m, row, kept, 0, turns);
   } else {
     by_pieces(m, [&]<class Piece>(const Piece&) {
       auto entries = hold<Piece>(b, m, row, kept, m.pieces, turns);
@@ -50,6 +64,7 @@ KVEVICT_HOST_DEVICE void move_share(Block& b, const Moved& m, const row_id& row,
 
 /// The kernel: moves the share of a row that the block has. Nothing waits for anything, because no entry is read that
 /// another one goes to: source and target do not overlap, or (swap-fill) lie on both sides of the new end of the row.
+/// Only a side array that stays in its own memory slides there, and one block of the row slides it.
 template <class Block, class Moved>
 KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   const row_id row = task.shape.row(b.index() / task.shares);
@@ -59,7 +74,8 @@ KVEVICT_HOST_DEVICE void gather_rows(Block& b, const gather_task<Moved>& task) {
   task.moved.each([&](const auto& m, index_t) { fits = fits && has_room_for(m, row, count); });
   if (!fits) return;
   const auto turns = take_turn_table(b, task.moved);
-  task.moved.each([&](const auto& m, index_t) { move_share(b, m, row, task.kept, share, task.shares, turns); });
+  task.moved.each(
+      [&](const auto& m, index_t) { move_share(b, m, row, task.kept, share, task.shares, task.swaps, turns); });
 }
 
 }  // namespace kvevict::detail
