@@ -422,3 +422,17 @@ bug("Freed ids are the last ones of a table row", "the first ones", "cuda/compac
 bug("Pools before a team's own come before it in the selection", "its own too", "cuda/select/pool.hpp",
     "for (index_t p = t; p < pool; p += b.threads()) own[t] += retained_of_pool(task, p);",
     "for (index_t p = t; p <= pool; p += b.threads()) own[t] += retained_of_pool(task, p);", on_select)
+
+# Launches
+
+bug("A launch has clusters only where device and code have them", "a decode step is not asked for",
+    "cuda/decode.cuh", "if (const status s = team_size_of<room_threads<Room>, Body>(on, wanted, team); !s.ok()) return s;",
+    "team = wanted;", "launches")
+bug("Clusters are asked of the device, not of the code alone", "the device is not asked", "cuda/detail/launch.cuh",
+    "s.ok() && clusters != 0 && attributes", "s.ok() && attributes", "launches")
+bug("A launch goes to the device of its stream", "the current device stays", "cuda/detail/launch.cuh",
+    "error_ = cudaSetDevice(device_);", "", "launches")
+bug("After a call the caller's device is current again", "it is forgotten", "cuda/detail/launch.cuh",
+    "if (changed_) cudaSetDevice(callers_);", "", "launches")
+bug("Shared memory beyond what every device has is asked for", "a zero too many", "cuda/detail/launch.cuh",
+    "if (bytes <= 48 * 1024) return {};", "if (bytes <= 480 * 1024) return {};", "launches")
