@@ -9,7 +9,7 @@
 #include <kvevict/cuda/score/general_products.hpp>
 
 #include "../support/sequence.hpp"
-#include "../support/simulated_block.hpp"
+#include "../support/simulated_score.hpp"
 #include "../support/storage.hpp"
 
 using namespace kvevict;
@@ -374,12 +374,8 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
   const detail::column_output out{columns.data(), offset_t{group} * capacity, capacity};
   if constexpr (detail::attention_sources<decltype(d.policy.scorer())> != 0)
     simulated_columns(d, in, detail::attention_of(d.policy.scorer()), out);
-  detail::program_extent extent = detail::extent_on_device(in, capacity);
-  extent.columns = columns.data();
-  auto score = detail::score_task_of(d.policy, in, ragged<float>{scores.data(), offsets.data(), rows}, extent);
-  host::scratch scratch(score.scratch_bytes * rows);
-  score.scratch = scratch.get().data;
-  d.run(rows, detail::program_memory_bytes, score, [](auto& b, const auto& t) { detail::score_row(b, t); });
+  simulated::score(d.policy, in, ragged<float>{scores.data(), offsets.data(), rows}, capacity, columns,
+                   {d.threads(), std::uint32_t(d.chance()), 2});
   detail::select_task<decltype(d.policy.rule())> task{
       .rule = d.policy.rule(), .protection = d.policy.protection(), .shape = d.shape};
   task.scores = scores.data();

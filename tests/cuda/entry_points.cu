@@ -25,6 +25,9 @@ template status kvevict::evict(const gpu&, const adakv<ahakv<>>&, const inputs<h
 template status kvevict::evict(const gpu&, const snapkv<>&,
                                const inputs<paged_cache<bfloat16>, asked<bfloat16>, log_sum_exp_view>&,
                                const selection&, const workspace&);
+template status kvevict::score_rows(const gpu&, const ahakv<score::plain_gain>&,
+                                    const inputs<paged_cache<bfloat16>, asked<bfloat16>, log_sum_exp_view>&,
+                                    const ragged<float>&, const workspace&);
 template status kvevict::evict(const gpu&, const h2o&, const inputs<held<float>, asked<float>, position_view>&,
                                const selection&, const workspace&);
 template status kvevict::evict(const gpu&, const tova&, const inputs<held<float>, asked<float>>&, const selection&,
@@ -93,6 +96,8 @@ template status kvevict::evict_in_place(const gpu&, const snapkv<>&, const fed_q
 template status kvevict::evict_in_place(const gpu&, const tova&, const fed_queries&, const inputs<room>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
 template status kvevict::evict_in_place(const gpu&, const streaming_llm&, const fed_queries&, const inputs<room>&,
+                                        const span<index_t>&, const workspace&, const eviction_pace&);
+template status kvevict::evict_in_place(const gpu&, const keydiff&, const fed_queries&, const inputs<pages>&,
                                         const span<index_t>&, const workspace&, const eviction_pace&);
 using ordered = cache<entries<bfloat16, reordered<strided>>, entries<bfloat16, reordered<strided>>>;
 template status kvevict::evict_in_place(const gpu&, const h2o&, const fed_attention&, const inputs<ordered>&,

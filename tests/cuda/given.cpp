@@ -5,7 +5,7 @@
 #include <kvevict/cuda/score/given.hpp>
 #include <kvevict/cuda/score/score.hpp>
 
-#include "../support/simulated_block.hpp"
+#include "../support/simulated_score.hpp"
 #include "../support/storage.hpp"
 
 using namespace kvevict;
@@ -69,16 +69,8 @@ std::vector<std::vector<float>> simulated_scores(const Policy& policy, const Inp
     run(in.template get<input_kind::positions>());
   else
     run(detail::not_given{});
-  detail::program_extent extent = detail::extent_on_device(in, room);
-  extent.columns = columns.data();
-  auto task = detail::score_task_of(policy, in, ragged<float>{flat.data(), offsets.data(), rows}, extent);
-  host::scratch scratch(task.scratch_bytes * rows);
-  task.scratch = scratch.get().data;
-  simulated::run_grid(rows, 64, detail::program_memory_bytes, seed,
-                      [&](simulated::block& b) { detail::score_row(b, task); });
-  if constexpr (score::layer_wide<decltype(policy.scorer())>)
-    simulated::run_grid(shape.layers * shape.seqs, 32, 0, seed,
-                        [&](simulated::block& b) { detail::mean_of_layer(b, task); });
+  simulated::score(policy, in, ragged<float>{flat.data(), offsets.data(), rows}, room, columns,
+                   {64, seed, index_t(1 + seed % 2)});
   std::vector<std::vector<float>> out;
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
     out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);

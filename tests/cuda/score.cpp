@@ -4,7 +4,7 @@
 #include <kvevict/cpu.hpp>
 #include <kvevict/cuda/score/score.hpp>
 
-#include "../support/simulated_block.hpp"
+#include "../support/simulated_score.hpp"
 #include "../support/storage.hpp"
 
 using namespace kvevict;
@@ -88,26 +88,14 @@ struct case_of_rows {
 /// The kernels in the order in which an entry point launches them. `out` begins as what no row has, so that rows that
 /// are skipped show.
 template <class Policy, class Inputs>
-scored simulated_scores(const Policy& policy, const Inputs& in, const case_of_rows& rows, int threads,
-                        std::uint32_t seed, bool whole_rows = true) {
+scored simulated_scores(const Policy& policy, const Inputs& in, const case_of_rows& rows,
+                        const simulated::launched& how) {
   const cache_shape shape = in.cache.shape();
   std::vector<offset_t> offsets{0};
   for (index_t r = 0; r < shape.rows(); ++r) offsets.push_back(offsets.back() + in.cache.length(shape.row(r)));
   std::vector<float> flat(static_cast<std::size_t>(offsets.back()), -77.0F);
-  const detail::program_extent extent{.length = rows.room,
-                                      .group_size = rows.content.group,
-                                      .key_dims = in.cache.keys().dims(),
-                                      .columns = rows.attention.data()};
-  auto task =
-      detail::score_task_of(policy, in, ragged<float>{flat.data(), offsets.data(), index_t(shape.rows())}, extent);
-  host::scratch scratch(task.scratch_bytes * shape.rows());
-  task.scratch = scratch.get().data;
-  task.whole_rows = whole_rows;
-  simulated::run_grid(index_t(shape.rows()), threads, detail::program_memory_bytes, seed,
-                      [&](simulated::block& b) { detail::score_row(b, task); });
-  if constexpr (score::layer_wide<decltype(policy.scorer())>)
-    simulated::run_grid(shape.layers * shape.seqs, threads, 0, seed,
-                        [&](simulated::block& b) { detail::mean_of_layer(b, task); });
+  simulated::score(policy, in, ragged<float>{flat.data(), offsets.data(), index_t(shape.rows())}, rows.room,
+                   rows.attention, how);
   scored out;
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
     out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);
@@ -119,7 +107,7 @@ bool same(float a, float b) { return a == b ? std::signbit(a) == std::signbit(b)
 template <class Policy, class Inputs>
 void check_same(const Policy& policy, const Inputs& in, const case_of_rows& rows, std::uint32_t seed) {
   const scored expected = host::score(policy, in);
-  const scored got = simulated_scores(policy, in, rows, simulated::threads_of(seed), seed);
+  const scored got = simulated_scores(policy, in, rows, {simulated::threads_of(seed), seed, index_t(1 + seed % 3)});
   REQUIRE(got.size() == expected.size());
   for (std::size_t r = 0; r < got.size(); ++r)
     for (std::size_t j = 0; j < got[r].size(); ++j) {
@@ -225,11 +213,11 @@ std::vector<std::vector<double>> entries_of(const std::vector<E>& row, index_t d
 /// Key scores and prior of a cache in memory against double, within what the headers promise.
 template <class E>
 void check_bounds(const host::content<E>& c, const auto& cache, const case_of_rows& rows, std::uint32_t seed) {
-  const int threads = simulated::threads_of(seed);
+  const simulated::launched how{simulated::threads_of(seed), seed, index_t(1 + seed % 3)};
   const inputs in{cache};
-  const scored norm = simulated_scores(policy_of(score::key_norm{}), in, rows, threads, seed);
-  const scored diff = simulated_scores(policy_of(score::key_diff{}), in, rows, threads, seed);
-  const scored prior = simulated_scores(policy_of(score::recency{} | score::value_prior{1}), in, rows, threads, seed);
+  const scored norm = simulated_scores(policy_of(score::key_norm{}), in, rows, how);
+  const scored diff = simulated_scores(policy_of(score::key_diff{}), in, rows, how);
+  const scored prior = simulated_scores(policy_of(score::recency{} | score::value_prior{1}), in, rows, how);
   const double steps = c.dim / 32.0, value_steps = c.value_dim / 32.0;
   for (std::size_t r = 0; r < norm.size(); ++r) {
     const auto keys = entries_of(c.keys[r], c.dim), values = entries_of(c.values[r], c.value_dim);
@@ -272,11 +260,77 @@ void check_layouts(index_t dim, std::uint32_t seed) {
 
 TEST_CASE("row programs: norms and KeyDiff are near what double gives, in every layout and element type") {
   for (std::uint32_t seed = 0; seed < 3; ++seed)
-    for (const index_t dim : {1, 31, 64, 128, 130, 300}) {
+    for (const index_t dim : {1, 8, 31, 64, 96, 128, 130, 264, 300}) {
       check_layouts<float>(dim, seed);
       check_layouts<half>(dim, seed);
       check_layouts<bfloat16>(dim, seed);
     }
+}
+
+namespace {
+
+/// The same entries, `first` elements behind what a vector's memory begins with, `apart` elements from each other.
+template <class E>
+void check_moved(index_t dim, index_t first, index_t apart, std::uint32_t seed) {
+  CAPTURE(dim);
+  CAPTURE(first);
+  CAPTURE(apart);
+  const cache_shape shape{.kv_heads = 2};
+  const host::content<E> content(shape, {150}, dim, dim, 1, seed);
+  auto keys = host::poisoned<E>(first + shape.rows() * 150 * apart), values = keys;
+  strided order = hnd(1, 2, 150, dim);
+  order.slot = apart;
+  order.head = order.seq = 150 * apart;
+  const index_t length = 150;
+  const std::vector<index_t> lengths(2, length);
+  const kvevict::cache cache{shape, lengths.data(), entries{keys.data() + first, order, dim},
+                             entries{values.data() + first, order, dim}};
+  for (index_t r = 0; r < 2; ++r)
+    for (index_t j = 0; j < length; ++j)
+      for (index_t d = 0; d < dim; ++d) {
+        const auto i = std::size_t(j * dim + d);
+        *cache.keys().at(shape.row(r), j, d) = content.keys[std::size_t(r)][i];
+        *cache.values().at(shape.row(r), j, d) = content.values[std::size_t(r)][i];
+      }
+  check_bounds(content, cache, case_of_rows(shape, {length}, 1, 1, seed), seed);
+}
+
+/// Scores of every kind with all bits the same, however many blocks share a row and of however many threads.
+template <class E>
+void check_divided(index_t dim, index_t length) {
+  const cache_shape shape{.layers = 2, .kv_heads = 2};
+  const host::content<E> content(shape, {length}, dim, dim, 3, 5);
+  const case_of_rows rows(shape, {length}, 1, 3, 5);
+  auto memory = host::in_pages(content, host::page_order::hnd);
+  const inputs in{memory.cache(), rows.row_of_attention()};
+  const auto check = [&](const auto& policy) {
+    const scored one = simulated_scores(policy, in, rows, {.threads = 64, .seed = 1});
+    for (const index_t blocks : {2, 3, 7})
+      CHECK(simulated_scores(policy, in, rows, {32 * blocks, std::uint32_t(blocks), blocks}) == one);
+  };
+  check(knorm{.budget = percent(50)});
+  check(keydiff{.budget = percent(50)});
+  check(decayed_keydiff{.budget = percent(50), .window = 1});
+  check(ahakv<score::plain_gain>{.budget = percent(50), .window = 1});
+  check(snapkv<>{.budget = percent(50), .window = 1});
+  check(tova{.budget = percent(50)});
+}
+
+}  // namespace
+
+TEST_CASE("row programs: entries that begin or lie where no 16 bytes can be loaded at once") {
+  for (const index_t first : {0, 1, 4, 8})
+    for (const index_t apart : {64, 65, 68, 72}) {
+      check_moved<float>(64, first, apart, 1);
+      check_moved<half>(64, first, apart, 2);
+      check_moved<bfloat16>(40, first, apart, 3);
+    }
+}
+
+TEST_CASE("row programs: scores have the same bits however many blocks share a row") {
+  check_divided<bfloat16>(128, 700);
+  check_divided<half>(37, 300);
+  check_divided<float>(264, 260);
 }
 
 TEST_CASE("row programs: a KeyDiff of many slots; zero keys score 0") {
@@ -287,20 +341,20 @@ TEST_CASE("row programs: a KeyDiff of many slots; zero keys score 0") {
   auto memory = host::in_strides(content, "hnd", hnd);
   check_bounds(content, memory.cache(), rows, 3);
   std::fill_n(memory.keys.begin() + 16, 16, 0.0F);
-  CHECK(simulated_scores(policy_of(score::key_diff{}), inputs{memory.cache()}, rows, 64, 1)[0][1] == 0.0F);
+  CHECK(simulated_scores(policy_of(score::key_diff{}), inputs{memory.cache()}, rows, {})[0][1] == 0.0F);
 }
 
 TEST_CASE("row programs: shares and weighted sums are near what double gives; what sums to 0 stays") {
   each_case([](const auto& in, const case_of_rows& rows, std::uint32_t seed) {
-    const int threads = simulated::threads_of(seed);
+    const simulated::launched how{simulated::threads_of(seed), seed};
     const auto means = policy_of(attention | score::group_mean{});
     const auto shares = policy_of(attention | score::group_mean{} | score::share_of_sum{});
     const auto sums = policy_of(
         score::weighted_sum{attention | score::group_mean{} | score::avg_pool{3}, score::recency{}, 2.5F, -0.3F});
     const auto pooled = policy_of(attention | score::group_mean{} | score::avg_pool{3});
     const scored plain = host::score(means, in), pools = host::score(pooled, in);
-    const scored share = simulated_scores(shares, in, rows, threads, seed);
-    const scored sum = simulated_scores(sums, in, rows, threads, seed);
+    const scored share = simulated_scores(shares, in, rows, how);
+    const scored sum = simulated_scores(sums, in, rows, how);
     const scored at = host::score(policy_of(score::recency{}), in);
     for (std::size_t r = 0; r < plain.size(); ++r) {
       const double total = std::accumulate(plain[r].begin(), plain[r].end(), 0.0);
@@ -318,15 +372,15 @@ TEST_CASE("row programs: shares and weighted sums are near what double gives; wh
   auto memory = host::in_strides(rows.content, "hnd", hnd);
   for (float& x : rows.values) x = -0.0F;
   for (const auto& got :
-       {simulated_scores(policy_of(scores | score::share_of_sum{}), inputs{memory.cache()}, rows, 32, 1),
-        simulated_scores(policy_of(scores | score::share_of_max{}), inputs{memory.cache()}, rows, 32, 1)})
+       {simulated_scores(policy_of(scores | score::share_of_sum{}), inputs{memory.cache()}, rows, {32}),
+        simulated_scores(policy_of(scores | score::share_of_max{}), inputs{memory.cache()}, rows, {32})})
     for (const float x : got[0]) CHECK(same(x, -0.0F));
 }
 
 TEST_CASE("row programs: policies by key scores, and the whole scorer of AhaKV from values") {
   each_case([](const auto& in, const case_of_rows& rows, std::uint32_t seed) {
     const auto near = [&](const auto& policy, float tolerance) {
-      const scored expected = host::score(policy, in), got = simulated_scores(policy, in, rows, 64, seed);
+      const scored expected = host::score(policy, in), got = simulated_scores(policy, in, rows, {64, seed, 2});
       for (std::size_t r = 0; r < got.size(); ++r)
         for (std::size_t j = 0; j < got[r].size(); ++j) REQUIRE(std::abs(got[r][j] - expected[r][j]) <= tolerance);
     };
@@ -348,7 +402,8 @@ TEST_CASE("row programs: a row that is kept whole is skipped, unless it is asked
   auto memory = host::in_strides(rows.content, "hnd", hnd);
   const streaming_llm policy{.budget = slots(40)};
   const inputs in{memory.cache()};
-  const scored all = simulated_scores(policy, in, rows, 32, 1), some = simulated_scores(policy, in, rows, 32, 1, false);
+  const scored all = simulated_scores(policy, in, rows, {32}),
+               some = simulated_scores(policy, in, rows, {.threads = 32, .whole_rows = false});
   CHECK(all == host::score(policy, in));
   CHECK(some[0] == std::vector<float>(30, -77.0F));
   CHECK(some[1] == all[1]);
@@ -362,7 +417,7 @@ TEST_CASE("row programs: every source and stage ends with the barrier that the n
   using score::operator|;
   const auto check = [&](const auto&... scorer) {
     const auto run = [&](const auto& policy) {
-      CHECK_NOTHROW(simulated_scores(policy, inputs{memory.cache()}, rows, 64, 1));
+      CHECK_NOTHROW(simulated_scores(policy, inputs{memory.cache()}, rows, {}));
     };
     (run(policy_of(scorer | read_backwards{})), ...);
   };

@@ -363,19 +363,30 @@ bug("A stage of the ring is written when everybody has read it", "one stage too 
     "later = (number + ahead) % stages;", "later = (number + 1) % stages;", on_stream)
 bug("Copies are shown to wgmma before it multiplies", "a missing fence", "cuda/score/attention_stream.hpp",
     "    b.copies_done();\n    b.wgmma_fence_stores();\n", "    b.copies_done();\n", on_stream)
-bug("KeyDiff's anchor has the keys of all warps", "all but the first", "cuda/score/keys.hpp",
-    "for (int w = 0; w < b.threads() / warp_threads; ++w) total +=", "for (int w = 1; w < b.threads() / warp_threads; ++w) total +=",
-    on_score)
+bug("KeyDiff's anchor has the keys of all stretches", "all but the first", "cuda/score/keys.hpp",
+    "n = t % warp_threads / dims_of_warp; n < stretches;", "n = t % warp_threads / dims_of_warp + 1; n < stretches;", on_score)
+bug("KeyDiff's sums have no slot behind the row", "the last one again", "cuda/score/keys.hpp",
+    "const bool is_slot = slot_of(t, s) < lanes.length;", "const bool is_slot = slot_of(t, s) < lanes.length + 1;", on_score)
+bug("KeyDiff's sums are scaled by what all dims of a key give", "a missing barrier", "cuda/score/keys.hpp",
+    "if (piece != 0) b.sync();", "", on_score)
+bug("Passes wait for each other where one block runs them", "a missing barrier", "cuda/score/slot_passes.hpp",
+    "((Passes::run(b, in, extent, row, 0, 1), b.sync()), ...);", "(Passes::run(b, in, extent, row, 0, 1), ...);",
+    "kernels_decode")
+bug("Blocks that share a row have different slots of it", "all have the same", "cuda/score/slot_entries.hpp",
+    "start += parts * of_block)", "start += of_block)", on_score)
+bug("Lanes load 16 bytes only where all of an entry lies for it", "the last dims are forgotten", "cuda/score/slot_entries.hpp",
+    "if (dense_dims(entries) && in_pieces_of(entries, together))", "if (dense_dims(entries))", on_score)
 bug("The value prior's largest norm is the row's", "the thread's", "cuda/score/prior.hpp",
     "peak = reduce_block(b, peak, p.shared.peaks, [](float x, float y) { return greatest(x, y); });", "b.sync();", on_score)
 bug("Pooling reads what was there before it wrote", "a missing barrier", "cuda/score/pool.hpp",
-    "before.store(t, j, scores.load(t, j)); });\n    p.b.sync();", "before.store(t, j, scores.load(t, j)); });", on_score)
+    "p.write(before, [&](int t, index_t j) { return scores.load(t, j); });\n    p.b.sync();",
+    "p.write(before, [&](int t, index_t j) { return scores.load(t, j); });", on_score)
 bug("A maximum over a window passes over NaN", "NaN stays", "cuda/score/pool.hpp",
     "if (x > best || best != best) best = x;", "if (x > best) best = x;", on_score)
 bug("A draw spares the first of equal scores, and no more", "one more", "cuda/score/position.hpp",
     "(key == limit.key && j < last_tie)", "(key == limit.key && j <= last_tie)", on_score)
-bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/group.hpp",
-    "for (index_t h = 1; h < p.row.group_size; ++h)", "for (index_t h = 1; h < p.row.group_size - 1; ++h)", on_score)
+bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/kernel.hpp",
+    "b, length, heads, 0.0F,", "b, length, greatest(1, heads - 1), 0.0F,", on_score)
 bug("No piece of an entry lies behind its end", "off by one", "cuda/compact/pieces.hpp",
     "if (k >= count || p >= last_piece ||", "if (k >= count || p > last_piece ||", on_compact)
 bug("A selection moves only where it had room", "off by one", "cuda/compact/pieces.hpp",

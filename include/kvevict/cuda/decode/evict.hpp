@@ -31,12 +31,13 @@ using room_products = general_products<2>;
 
 /// Memory of the device for it; every row has room for `longest` slots.
 struct room_memory {
-  float* scores = nullptr;       ///< [rows][longest]
-  index_t* slots = nullptr;      ///< [rows][longest]
-  index_t* sources = nullptr;    ///< [rows][longest], where entries are swapped
-  index_t* holes = nullptr;      ///< [rows][longest], likewise
-  float* columns = nullptr;      ///< [rows][group_size][longest], where a scorer reads attention
-  softmax_parts parts{};         ///< where it multiplies queries
+  float* scores = nullptr;     ///< [rows][longest]
+  index_t* slots = nullptr;    ///< [rows][longest]
+  index_t* sources = nullptr;  ///< [rows][longest], where entries are swapped
+  index_t* holes = nullptr;    ///< [rows][longest], likewise
+  float* columns = nullptr;    ///< [rows][group_size][longest], where a scorer reads attention
+  softmax_parts parts{};       ///< where it multiplies queries
+  slot_numbers numbers{};
   std::byte* scratch = nullptr;  ///< of the programs of all rows
   share_memory share{};
 };
@@ -228,17 +229,20 @@ KVEVICT_HOST_DEVICE void make_room(Block& b, const Task& task) {
   const auto own_rows = [&](const auto& f) {
     KVEVICT_ROLLED for (index_t i = b.team_rank(); i < unit.count; i += b.team_size()) f(task.shape.row(unit.row(i)));
   };
+  using passes = decltype(passes_of<std::remove_cvref_t<decltype(task.score.scorer)>,
+                                    std::remove_cvref_t<decltype(task.score.in)>>);
   own_rows([&](const row_id& row) {
     b.reuse_shared();
     if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(task.source)>, not_given>) columns_of_row(b, task, row);
     b.reuse_shared();
+    passes::run(b, task.score.in, task.score.extent, row);
     score_row(b, task.score, row);
   });
   if constexpr (Task::layer_wide) {
     b.team_sync();
     KVEVICT_ROLLED for (index_t i = task.shape.kv_heads * b.team_rank(); i < unit.count;
                         i += task.shape.kv_heads * b.team_size())
-        mean_of_layer(b, task.score, unit.row(i) / task.shape.kv_heads);
+        mean_of_layer(b, task.score, unit.row(i) / task.shape.kv_heads, 0, 1);
   }
   if constexpr (Task::together) b.team_sync();
   if constexpr (Task::joint) {

@@ -71,6 +71,7 @@ room_memory take_room(carver& from, const Policy& policy, const Inputs& in, inde
         m.parts = softmax_parts::take(from, rows, 1, softmax_parts::columns_of(extent.group_size, window));
       }
   }
+  m.numbers = take_slot_numbers(from, scorer, in, rows, extent);
   m.scratch = from.take<std::byte>(rows * program_scratch_bytes(scorer, extent));
   if constexpr (decltype(policy.rule())::joint) m.share = share_memory::take(from, rows);
   return m;
@@ -83,6 +84,7 @@ template <class Policy, row_feed Feed, class Inputs>
   const auto seen = bounded(eviction_inputs(in, states), longest);
   program_extent extent = extent_on_device(seen, longest);
   extent.columns = memory.columns;
+  extent.numbers = memory.numbers;
   auto scores = score_task_of(policy, seen, float_rows{memory.scores, longest}, extent);
   scores.scratch = memory.scratch;
   const auto source = attention_of(policy.scorer());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <kvevict/core/types.hpp>
 
@@ -87,14 +88,25 @@ KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, co
   return b.uniform(all);
 }
 
-/// The sum of x over the threads of the own warp, in a fixed order, the same bits in all of them.
-template <class Block, class Local>
-[[nodiscard]] KVEVICT_HOST_DEVICE Local warp_sums(Block& b, Local x) {
-  KVEVICT_UNROLLED for (int step = 0; step < warp_steps; ++step) {
-    const Local other = b.shuffle_xor(x, 1 << step);
-    b.each([&](int t) { x[t] = x[t] + other[t]; });
+/// Every x becomes its sum over the lanes of the own warp whose numbers differ in the bits from `low`, included, to
+/// `high`, excluded, powers of two; in a fixed order, the same bits in all of them.
+template <class Block, class Local, std::size_t Count>
+KVEVICT_HOST_DEVICE void lane_sums(Block& b, Local (&x)[Count], int low, int high) {
+  KVEVICT_UNROLLED for (int reach = 1; reach < warp_threads; reach *= 2) {
+    if (reach < low || reach >= high) continue;
+    KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) {
+      const Local other = b.shuffle_xor(x[i], reach);
+      b.each([&](int t) { x[i][t] = x[i][t] + other[t]; });
+    }
   }
-  return x;
+}
+
+/// The sum of x over the threads of the own warp, likewise.
+template <class Block, class Local>
+[[nodiscard]] KVEVICT_HOST_DEVICE Local warp_sums(Block& b, const Local& x) {
+  Local sum[] = {x};
+  lane_sums(b, sum, 1, warp_threads);
+  return sum[0];
 }
 
 /// x over all threads by op(a, b), in a fixed order, the same bits in all of them. `of_warps` is shared memory of one

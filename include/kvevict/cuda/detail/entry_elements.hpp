@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <kvevict/view/entries.hpp>
 #include <type_traits>
@@ -34,29 +35,38 @@ struct entry_elements<Entries> {
   }
 };
 
+/// Some dims from `dim` of an entry, in one access where they are more than one: the caller knows that they lie for it.
+template <class Entries, std::size_t Dims>
+KVEVICT_HOST_DEVICE void take_dims(const entry_elements<Entries>& of, index_t dim, float (&to)[Dims]) {
+  if constexpr (Dims == 1) {
+    to[0] = of(dim);
+  } else {
+    using element = std::remove_cvref_t<decltype(*of.first)>;
+    struct alignas(Dims * sizeof(element)) together {
+      element x[Dims];
+    };
+    const together all = *reinterpret_cast<const together*>(of.first + dim);
+    KVEVICT_UNROLLED for (int e = 0; e < static_cast<int>(Dims); ++e) to[e] =
+        of.of.reader(all.x[e], of.row, of.slot, dim + e);
+  }
+}
+
 /// Four numbers that lie together in shared memory.
 struct alignas(16) four_floats {
   float x[4];
 };
 
-/// Four dims from `dim` of an entry, zeros from `end` on; on the device in one access where they lie for it.
+/// Four dims from `dim` of an entry, zeros from `end` on; in one access where they lie for it.
 template <class Entries>
 [[nodiscard]] KVEVICT_HOST_DEVICE four_floats four_dims(const entry_elements<Entries>& of, index_t dim, index_t end) {
   four_floats out{};
-#if defined(__CUDA_ARCH__)
   if constexpr (requires { of.first; }) {
-    using element = std::remove_cvref_t<decltype(*of.first)>;
-    struct alignas(4 * sizeof(element)) together {
-      element x[4];
-    };
-    const element* const first = of.first + dim;
-    if (of.step == 1 && dim + 4 <= end && reinterpret_cast<std::uintptr_t>(first) % sizeof(together) == 0) {
-      const together all = *reinterpret_cast<const together*>(first);
-      KVEVICT_UNROLLED for (int e = 0; e < 4; ++e) out.x[e] = of.of.reader(all.x[e], of.row, of.slot, dim + e);
+    if (of.step == 1 && dim + 4 <= end &&
+        reinterpret_cast<std::uintptr_t>(of.first + dim) % (4 * sizeof(*of.first)) == 0) {
+      take_dims(of, dim, out.x);
       return out;
     }
   }
-#endif
   KVEVICT_UNROLLED for (int e = 0; e < 4; ++e) {
     if (dim + e < end) out.x[e] = of(dim + e);
   }

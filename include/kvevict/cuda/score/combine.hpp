@@ -28,15 +28,24 @@ struct row_combination {
     source_a::run(p, s.a, out, scratch);
     source_b::run(p, s.b, other, scratch);
     const auto a = p.b.global(out, p.row.length), b = p.b.global(other, p.row.length);
-    p.each(p.row.length, [&](int t, index_t j) {
-      const float x = a.load(t, j), y = b.load(t, j);
-      if constexpr (requires { s.weight_a; })
-        a.store(t, j, rounded_product(s.weight_a, x) + rounded_product(s.weight_b, y));
-      else
-        a.store(t, j, x * y);
-    });
+    p.write(
+        a,
+        [&](int t, index_t j) {
+          return two{a.load(t, j), b.load(t, j)};
+        },
+        [&](int, const two& x) {
+          if constexpr (requires { s.weight_a; })
+            return rounded_product(s.weight_a, x.a) + rounded_product(s.weight_b, x.b);
+          else
+            return x.a * x.b;
+        });
     p.b.sync();
   }
+
+ private:
+  struct two {
+    float a, b;
+  };
 };
 
 template <class A, class B>
@@ -47,10 +56,12 @@ struct source_program<score::weighted_sum<A, B>> : row_combination<score::weight
 /// Divides the row by a number that all threads have, unless it is 0.
 template <class Program, class Array, class Local>
 KVEVICT_HOST_DEVICE void divide_row(const Program& p, const Array& scores, const Local& by) {
-  p.each(p.row.length, [&](int t, index_t j) {
-    const auto divisor = static_cast<float>(by[t]);
-    if (divisor != 0.0F) scores.store(t, j, scores.load(t, j) / divisor);
-  });
+  p.write(
+      scores, [&](int t, index_t j) { return scores.load(t, j); },
+      [&](int t, float x) {
+        const auto divisor = static_cast<float>(by[t]);
+        return divisor != 0.0F ? x / divisor : x;
+      });
   p.b.sync();
 }
 
@@ -88,12 +99,13 @@ struct stage_program<score::power> : plain_stage_program<score::power> {
   template <class Program>
   KVEVICT_HOST_DEVICE static void run(const Program& p, const score::power& power, float* out, carver) {
     const auto scores = p.b.global(out, p.row.length);
-    p.each(p.row.length, [&](int t, index_t j) {
-      const float base = power.offset + scores.load(t, j);
-      float result = 1;
-      KVEVICT_ROLLED for (index_t e = 0; e < power.exponent; ++e) result *= base;
-      scores.store(t, j, result);
-    });
+    p.write(
+        scores, [&](int t, index_t j) { return power.offset + scores.load(t, j); },
+        [&](int, float base) {
+          float result = 1;
+          KVEVICT_ROLLED for (index_t e = 0; e < power.exponent; ++e) result *= base;
+          return result;
+        });
     p.b.sync();
   }
 };

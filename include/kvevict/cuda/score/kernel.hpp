@@ -17,12 +17,32 @@ namespace kvevict::detail {
 /// Part of an input that is not given.
 struct not_given {};
 
+/// What the passes over slots (slot_passes.hpp) leave for each other and for the programs of the rows, where a scorer
+/// has them.
+struct slot_numbers {
+  float* key_squares = nullptr;    ///< [rows][length]
+  float* key_angles = nullptr;     ///< [rows][length]
+  float* key_sums = nullptr;       ///< [rows][stretches][key_dims]
+  float* key_anchors = nullptr;    ///< [rows][key_dims]
+  float* value_squares = nullptr;  ///< [rows][length]
+};
+
 /// What scratch memory depends on, and what other kernels have left for this one.
 struct program_extent {
-  index_t length = 0;              ///< slots of the longest row
-  index_t group_size = 1;          ///< query_heads per kv_head
-  index_t key_dims = 0;            ///< of an entry
-  const float* columns = nullptr;  ///< [rows][group_size][length]: what `score::attention` gives every row
+  index_t length = 0;        ///< slots of the longest row
+  index_t group_size = 1;    ///< query_heads per kv_head
+  index_t key_dims = 0;      ///< of an entry
+  float* columns = nullptr;  ///< [rows][group_size][length]: what `score::attention` gives every row
+  slot_numbers numbers{};
+
+  /// Numbers of one row, out of [rows][length].
+  [[nodiscard]] KVEVICT_HOST_DEVICE float* of_row(float* all, const row_id& row) const {
+    return all + static_cast<offset_t>(row.index) * length;
+  }
+  /// Columns of one row, [group_size][length].
+  [[nodiscard]] KVEVICT_HOST_DEVICE float* columns_of(const row_id& row) const {
+    return columns + static_cast<offset_t>(row.index) * group_size * length;
+  }
 };
 
 /// Shared memory of a program; sources and stages use it one after another.
@@ -40,6 +60,31 @@ struct program_memory {
 };
 inline constexpr offset_t program_memory_bytes = digit_memory_bytes + warp_threads * (sizeof(double) + sizeof(float));
 
+/// give(thread, slot, all) for the slots below `count` that number `part` of `parts` of a row has, where all is `start`
+/// with step(all, thread, slot, k) for every k below `terms` in turn. A thread has several slots at a time, so that it
+/// waits for memory less often: `step` reads, and what takes long or may branch is left to `give`.
+template <class Block, class All, class Step, class Give>
+KVEVICT_HOST_DEVICE void fold_slots(Block& b, index_t count, offset_t terms, const All& start, const Step& step,
+                                    const Give& give, index_t part = 0, index_t parts = 1) {
+  constexpr int at_once = 8;
+  const offset_t apart = static_cast<offset_t>(parts) * b.threads();
+  b.each([&](int t) {
+    KVEVICT_ROLLED for (offset_t first = static_cast<offset_t>(part) * b.threads() + t; first < count;
+                        first += at_once * apart) {
+      const auto is_slot = [&](int s) { return first + s * apart < count; };
+      const auto slot = [&](int s) { return static_cast<index_t>(is_slot(s) ? first + s * apart : first); };
+      All all[at_once];
+      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) all[s] = start;
+      KVEVICT_ROLLED for (offset_t k = 0; k < terms; ++k) {
+        KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) all[s] = step(all[s], t, slot(s), k);
+      }
+      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) {
+        if (is_slot(s)) give(t, slot(s), all[s]);
+      }
+    }
+  });
+}
+
 /// A row, and the block that scores it.
 template <class Block, class Inputs>
 struct row_program {
@@ -56,6 +101,19 @@ struct row_program {
       for (index_t i = t; i < count; i += b.threads()) f(t, i);
     });
   }
+  /// to[slot] = value(thread, what read(thread, slot) gives) for all slots of the row (`fold_slots`).
+  template <class Array, class Read, class Value>
+  KVEVICT_HOST_DEVICE void write(const Array& to, const Read& read, const Value& value) const {
+    using all = decltype(read(0, 0));
+    fold_slots(
+        b, row.length, 1, all{}, [&](const all&, int t, index_t j, offset_t) { return read(t, j); },
+        [&](int t, index_t j, const all& x) { to.store(t, j, value(t, x)); });
+  }
+  /// to[slot] = read(thread, slot).
+  template <class Array, class Read>
+  KVEVICT_HOST_DEVICE void write(const Array& to, const Read& read) const {
+    write(to, read, [](int, float x) { return x; });
+  }
 };
 
 /// Sources:  plan(s, extent, scratch)        takes from `scratch` what `run` will take, for rows up to `extent`
@@ -69,13 +127,13 @@ struct source_program {
   KVEVICT_HOST_DEVICE static void run(const Program& p, const Source& s, float* out, carver) {
     static_assert(!Source::per_query_head, "kvevict: a scorer of one's own gives scores per kv_head");
     const auto scores = p.b.global(out, p.row.length);
-    p.each(p.row.length, [&](int t, index_t j) { scores.store(t, j, s.score_slot(p.in, p.row, j)); });
+    p.write(scores, [&](int, index_t j) { return s.score_slot(p.in, p.row, j); });
     p.b.sync();
   }
 };
 
-/// Stages: the same; `run(program, s, scores, scratch)` changes scores[length] in place, except that a group reduction
-/// is `run(program, s, head, out)` with head(thread, h, slot) a score of query_head h.
+/// Stages: the same; `run(program, s, scores, scratch)` changes scores[length] in place. A group reduction has no `run`
+/// but `combined(a, b)` of two heads, and `last(all, heads)` of all.
 template <class Stage>
 struct stage_program;
 
@@ -84,6 +142,20 @@ template <class Stage>
 struct plain_stage_program {
   static void plan(const Stage&, const program_extent&, carver&) {}
 };
+
+/// give(thread, slot, score of the group) for the slots that number `part` of `parts` of a row has, from
+/// head(thread, h, slot), those of the first head to those of the last.
+template <class Stage, class Block, class Head, class Give>
+KVEVICT_HOST_DEVICE void reduce_heads(Block& b, index_t length, index_t heads, const Head& head, const Give& give,
+                                      index_t part = 0, index_t parts = 1) {
+  fold_slots(
+      b, length, heads, 0.0F,
+      [&](float all, int t, index_t j, offset_t h) {
+        const float score = head(t, static_cast<index_t>(h), j);
+        return h == 0 ? score : stage_program<Stage>::combined(all, score);
+      },
+      [&](int t, index_t j, float all) { give(t, j, stage_program<Stage>::last(all, heads)); }, part, parts);
+}
 
 /// Base of stages that do nothing to a row.
 template <class Stage>
@@ -97,19 +169,18 @@ template <class Gain, class Weight>
 struct source_program<score::attention<Gain, Weight>> {
   using attention = score::attention<Gain, Weight>;
   static void plan(const attention&, const program_extent&, carver&) {}
-  /// Those of one row, [group_size][extent.length].
-  template <class Program>
-  [[nodiscard]] KVEVICT_HOST_DEVICE static const float* columns(const Program& p) {
-    return p.extent.columns + static_cast<offset_t>(p.row.row.index) * p.extent.group_size * p.extent.length;
-  }
   template <class Program>
   KVEVICT_HOST_DEVICE static void run(const Program& p, const attention&, float* out, carver) {
-    const float* const from = columns(p);
-    const auto scores = p.b.global(out, static_cast<offset_t>(p.row.group_size) * p.row.length);
-    KVEVICT_ROLLED for (index_t h = 0; h < p.row.group_size; ++h) p.each(p.row.length, [&](int t, index_t j) {
-      scores.store(t, static_cast<offset_t>(h) * p.row.length + j,
-                   from[static_cast<offset_t>(h) * p.extent.length + j]);
-    });
+    copy(p, p.row.group_size, out);
+  }
+  /// The columns of the first `heads` heads; a group that has been reduced is the first.
+  template <class Program>
+  KVEVICT_HOST_DEVICE static void copy(const Program& p, index_t heads, float* out) {
+    KVEVICT_ROLLED for (index_t h = 0; h < heads; ++h) {
+      const float* const from = p.extent.columns_of(p.row.row) + static_cast<offset_t>(h) * p.extent.length;
+      p.write(p.b.global(out + static_cast<offset_t>(h) * p.row.length, p.row.length),
+              [&](int t, index_t j) { return p.b.template load<float>(t, from + j); });
+    }
     p.b.sync();
   }
 };
@@ -148,7 +219,7 @@ template <class S>
 template <class Source, class Stage>
 struct source_program<score::pipe<Source, Stage>> {
   using pipe = score::pipe<Source, Stage>;
-  /// A group reduction reads columns where they are.
+  /// Columns are reduced where they are, by a pass.
   static constexpr bool copies_heads = Stage::reduces_group && !reads_columns<Source>;
 
   static void plan(const pipe& p, const program_extent& extent, carver& scratch) {
@@ -165,15 +236,14 @@ struct source_program<score::pipe<Source, Stage>> {
       float* const heads = scratch.take<float>(static_cast<offset_t>(p.extent.group_size) * p.extent.length);
       source_program<Source>::run(p, s.source, heads, scratch);
       const auto scores = p.b.global(heads, static_cast<offset_t>(p.row.group_size) * p.row.length);
-      stage_program<Stage>::run(
-          p, s.stage,
+      const auto to = p.b.global(out, p.row.length);
+      reduce_heads<Stage>(
+          p.b, p.row.length, p.row.group_size,
           [&](int t, index_t h, index_t j) { return scores.load(t, static_cast<offset_t>(h) * p.row.length + j); },
-          out);
+          [&](int t, index_t j, float all) { to.store(t, j, all); });
+      p.b.sync();
     } else if constexpr (Stage::reduces_group) {
-      const float* const from = source_program<Source>::columns(p);
-      stage_program<Stage>::run(
-          p, s.stage, [&](int, index_t h, index_t j) { return from[static_cast<offset_t>(h) * p.extent.length + j]; },
-          out);
+      source_program<Source>::copy(p, 1, out);
     } else {
       source_program<Source>::run(p, s.source, out, scratch);
       const index_t heads = Source::per_query_head ? p.row.group_size : 1;

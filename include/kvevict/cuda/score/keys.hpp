@@ -2,135 +2,237 @@
 #pragma once
 
 #include <cmath>
-#include <kvevict/cuda/detail/entry_elements.hpp>
-#include <kvevict/cuda/score/kernel.hpp>
+#include <kvevict/cuda/score/slot_entries.hpp>
 #include <kvevict/score/keys.hpp>
 
-/// Scores from keys alone: a warp per key, its lanes along the dims. Against exact arithmetic on the same keys:
+/// Scores from keys alone. Against exact arithmetic on the same keys:
 ///
 ///     key_norm    relative error below (dims / 32 + 6) 2^-24
 ///     key_diff    error below (dims / 32 + 12) 2^-23 (1 + 1 / ||m||), m the mean of the normalised keys
 namespace kvevict::detail {
 
-/// give(thread, slot, sum of term(thread, x_d, d) over the dims of the slot's entry), on one thread for every slot. A
-/// warp has four slots at a time, so that it waits for memory less often.
-template <class Program, class Entries, class Term, class Give>
-KVEVICT_HOST_DEVICE void sums_of_slots(const Program& p, const Entries& entries, const Term& term, const Give& give) {
-  constexpr int at_once = 4;
-  auto& b = p.b;
-  using local = decltype(b.template make_local<float>());
-  const index_t warps = b.threads() / warp_threads, length = p.row.length, dims = entries.dims();
-  KVEVICT_ROLLED for (index_t first = 0; first < length; first += at_once * warps) {
-    local sums[at_once];
-    KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s] = b.template make_local<float>();
-    const auto slot_of = [&](int t, int s) { return first + s * warps + t / warp_threads; };
-    b.each([&](int t) {
-      const auto elements = [&](int s) {
-        return entry_elements<Entries>{entries, p.row.row, least(slot_of(t, s), length - 1)};
-      };
-      const entry_elements<Entries> of[at_once] = {elements(0), elements(1), elements(2), elements(3)};
-      float sum[at_once] = {};
-      KVEVICT_ROLLED for (index_t d = t % warp_threads; d < dims; d += warp_threads) {
-        KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sum[s] += term(t, of[s](d), d);
-      }
-      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s][t] = sum[s];
-    });
-    KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) sums[s] = warp_sums(b, sums[s]);
-    b.each([&](int t) {
-      if (t % warp_threads != 0) return;
-      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) {
-        if (slot_of(t, s) < length) give(t, slot_of(t, s), sums[s][t]);
-      }
-    });
+struct key_squares : slot_pass {
+  static void take(slot_numbers& numbers, carver& from, offset_t rows, const program_extent& extent) {
+    numbers.key_squares = from.take<float>(rows * extent.length);
   }
-  b.sync();
-}
-
-/// give(thread, slot, ||entry||^2), on one thread for every slot.
-template <class Program, class Entries, class Give>
-KVEVICT_HOST_DEVICE void squared_norms(const Program& p, const Entries& entries, const Give& give) {
-  sums_of_slots(
-      p, entries, [](int, float x, index_t) { return x * x; }, give);
-}
+  template <class Block, class Inputs>
+  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
+                                      index_t part, index_t parts) {
+    squares_of_slots(b, in.cache.keys(), row, in.cache.length(row), part, parts,
+                     extent.of_row(extent.numbers.key_squares, row));
+  }
+};
 
 template <>
 struct source_program<score::key_norm> {
   static void plan(const score::key_norm&, const program_extent&, carver&) {}
   template <class Program>
   KVEVICT_HOST_DEVICE static void run(const Program& p, const score::key_norm&, float* out, carver) {
-    const auto scores = p.b.global(out, p.row.length);
-    squared_norms(p, p.in.cache.keys(), [&](int t, index_t j, float sum) { scores.store(t, j, -std::sqrt(sum)); });
+    const float* const squares = p.extent.of_row(p.extent.numbers.key_squares, p.row.row);
+    p.write(
+        p.b.global(out, p.row.length), [&](int t, index_t j) { return p.b.template load<float>(t, squares + j); },
+        [](int, float square) { return -std::sqrt(square); });
+    p.b.sync();
+  }
+};
+template <class Inputs>
+inline constexpr auto passes_of<score::key_norm, Inputs> = slot_passes<key_squares>{};
+
+/// KeyDiff: what scales keys to norm 1, and the sums of the scaled keys of every stretch of the row, a warp's. Keys
+/// that fit into the lanes of a warp are read once for both.
+struct key_sums : slot_pass {
+  static constexpr int stretch = 128;        ///< slots, a multiple of what a warp has at a time
+  static constexpr int blocks_together = 2;  ///< for want of registers
+
+  static void take(slot_numbers& numbers, carver& from, offset_t rows, const program_extent& extent) {
+    numbers.key_angles = from.take<float>(rows * extent.length);
+    numbers.key_sums = from.take<float>(rows * sums_per_row(extent));
+    numbers.key_anchors = from.take<float>(rows * extent.key_dims);
+  }
+  [[nodiscard]] static constexpr offset_t warps(const program_extent& extent) { return stretches(extent.length); }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t stretches(index_t length) {
+    return (static_cast<offset_t>(length) + stretch - 1) / stretch;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t sums_per_row(const program_extent& extent) {
+    return stretches(extent.length) * extent.key_dims;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE static float scale_of(float squares) {
+    return 1.0F / greatest(std::sqrt(squares), 1e-12F);
+  }
+
+  template <class Block, class Inputs>
+  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
+                                      index_t part, index_t parts) {
+    const auto& keys = in.cache.keys();
+    const index_t length = in.cache.length(row);
+    float* const scales = extent.of_row(extent.numbers.key_angles, row);
+    float* const sums = extent.numbers.key_sums + row.index * sums_per_row(extent);
+    const index_t warps = b.threads() / warp_threads;
+    with_entry_lanes(keys, row, length, [&](const auto& lanes) {
+      KVEVICT_ROLLED for (offset_t n = part; n < stretches(length); n += static_cast<offset_t>(parts) * warps) {
+        KVEVICT_ROLLED for (index_t piece = 0; piece < lanes.pieces; piece += lanes.along) {
+          if (piece != 0) b.sync();  // the scales are there
+          sum_stretches(b, lanes, n, parts, piece, scales, sums);
+        }
+      }
+    });
+  }
+
+ private:
+  /// What a thread has of a stretch: its slots' keys in floats, their sums in doubles.
+  template <class Lanes>
+  struct holding {
+    typename Lanes::taken x;
+    double total[std::size_t{Lanes::dims}];
+  };
+
+  /// Pieces `piece` and those beside of stretch n of the first warp, n + parts of the second and so on.
+  template <class Block, class Lanes>
+  KVEVICT_HOST_DEVICE static void sum_stretches(Block& b, const Lanes& lanes, offset_t n, index_t parts, index_t piece,
+                                                float* scales, float* sums) {
+    using local = decltype(b.template make_local<float>());
+    const auto stretch_of = [&](int t) { return n + static_cast<offset_t>(t / warp_threads) * parts; };
+    const auto own_piece = [&](int t) { return piece + lanes.first_piece(t); };
+    auto held = b.template make_local<holding<Lanes>>();
+    b.each([&](int t) { held[t] = {}; });
+    local squares[entries_at_once];
+    KVEVICT_UNROLLED for (int s = 0; s < entries_at_once; ++s) squares[s] = b.template make_local<float>();
+    KVEVICT_ROLLED for (int done = 0; done < stretch; done += lanes.slots()) {
+      const auto slot_of = [&](int t, int s) { return lanes.slot(t, stretch_of(t) * stretch + done, s); };
+      b.each([&](int t) {
+        lanes.with_entries(t, stretch_of(t) * stretch + done, [&](const auto& load) {
+          auto& x = held[t].x;
+          if (own_piece(t) < lanes.pieces) load(x, own_piece(t));
+          if (piece == 0) {
+            KVEVICT_UNROLLED for (int s = 0; s < entries_at_once; ++s) squares[s][t] = squares_of(x[s]);
+            KVEVICT_ROLLED for (index_t p = own_piece(t) + lanes.along; p < lanes.pieces; p += lanes.along) {
+              typename Lanes::taken more;
+              load(more, p);
+              KVEVICT_UNROLLED for (int s = 0; s < entries_at_once; ++s) squares[s][t] += squares_of(more[s]);
+            }
+          }
+        });
+      });
+      if (piece == 0) {
+        lane_sums(b, squares, 1, lanes.along);
+        b.each([&](int t) {
+          KVEVICT_UNROLLED for (int s = 0; s < entries_at_once; ++s) {
+            squares[s][t] = scale_of(squares[s][t]);
+            if (lanes.speaks(t) && slot_of(t, s) < lanes.length) b.store(t, scales + slot_of(t, s), squares[s][t]);
+          }
+        });
+      }
+      b.each([&](int t) {
+        float scale[entries_at_once];
+        KVEVICT_UNROLLED for (int s = 0; s < entries_at_once; ++s) {
+          const bool is_slot = slot_of(t, s) < lanes.length;
+          scale[s] = squares[s][t];
+          if (piece != 0 && is_slot) scale[s] = b.template load<float>(t, scales + slot_of(t, s));
+          if (is_slot) continue;
+          KVEVICT_UNROLLED for (int e = 0; e < Lanes::dims; ++e) held[t].x[s][e] = 0;
+          scale[s] = 0;
+        }
+        KVEVICT_UNROLLED for (int e = 0; e < Lanes::dims; ++e) held[t].total[e] +=
+            static_cast<double>(sum_of_pairs<entries_at_once>([&](int s) { return held[t].x[s][e] * scale[s]; }));
+      });
+    }
+    decltype(b.template make_local<double>()) total[std::size_t{Lanes::dims}];
+    KVEVICT_UNROLLED for (int e = 0; e < Lanes::dims; ++e) {
+      total[e] = b.template make_local<double>();
+      b.each([&](int t) { total[e][t] = held[t].total[e]; });
+    }
+    lane_sums(b, total, lanes.along, warp_threads);
+    b.each([&](int t) {
+      const offset_t to = stretch_of(t), dims = static_cast<offset_t>(lanes.pieces) * Lanes::dims;
+      if (t % warp_threads >= lanes.along || own_piece(t) >= lanes.pieces || to >= stretches(lanes.length)) return;
+      KVEVICT_UNROLLED for (int e = 0; e < Lanes::dims; ++e)
+          b.store(t, sums + to * dims + own_piece(t) * Lanes::dims + e, static_cast<float>(total[e][t]));
+    });
+  }
+  template <std::size_t Dims>
+  [[nodiscard]] KVEVICT_HOST_DEVICE static float squares_of(const float (&x)[Dims]) {
+    return sum_of_pairs<static_cast<int>(Dims)>([&](int e) { return x[e] * x[e]; });
+  }
+};
+
+/// KeyDiff: the mean of the scaled keys, a few lanes of a warp for every dim.
+struct key_anchor : slot_pass {
+  static constexpr int dims_of_warp = 8, at_once = 8;
+
+  [[nodiscard]] static constexpr offset_t warps(const program_extent& extent) {
+    return (extent.key_dims + dims_of_warp - 1) / dims_of_warp;
+  }
+  template <class Block, class Inputs>
+  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
+                                      index_t part, index_t parts) {
+    constexpr int lanes = warp_threads / dims_of_warp;
+    const index_t dims = extent.key_dims, length = in.cache.length(row);
+    const offset_t stretches = key_sums::stretches(length);
+    const float* const sums = extent.numbers.key_sums + row.index * key_sums::sums_per_row(extent);
+    float* const anchor = extent.numbers.key_anchors + static_cast<offset_t>(row.index) * dims;
+    const offset_t of_block = b.threads() / lanes;
+    KVEVICT_ROLLED for (offset_t first = part * of_block; first < dims; first += parts * of_block) {
+      const auto dim_of = [&](int t) { return first + t / warp_threads * dims_of_warp + t % dims_of_warp; };
+      decltype(b.template make_local<double>()) total[] = {b.template make_local<double>()};
+      b.each([&](int t) {
+        total[0][t] = 0;
+        if (dim_of(t) >= dims) return;
+        KVEVICT_ROLLED for (offset_t n = t % warp_threads / dims_of_warp; n < stretches; n += at_once * lanes) {
+          float x[at_once] = {};
+          KVEVICT_UNROLLED for (int i = 0; i < at_once; ++i) {
+            if (n + i * lanes < stretches) x[i] = b.template load<float>(t, sums + (n + i * lanes) * dims + dim_of(t));
+          }
+          KVEVICT_UNROLLED for (int i = 0; i < at_once; ++i) total[0][t] += static_cast<double>(x[i]);
+        }
+      });
+      lane_sums(b, total, dims_of_warp, warp_threads);
+      b.each([&](int t) {
+        if (t % warp_threads < dims_of_warp && dim_of(t) < dims)
+          b.store(t, anchor + dim_of(t), static_cast<float>(total[0][t] / length));
+      });
+    }
+  }
+};
+
+/// KeyDiff: the cosine between every key and the anchor.
+struct key_angles : slot_pass {
+  template <class Block, class Inputs>
+  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
+                                      index_t part, index_t parts) {
+    const index_t dims = extent.key_dims;
+    float* const angles = extent.of_row(extent.numbers.key_angles, row);  // until now the keys' scales
+    const float* const anchor = extent.numbers.key_anchors + static_cast<offset_t>(row.index) * dims;
+    auto scale = b.template make_local<float>();  // every warp computes the same
+    b.each([&](int t) {
+      scale[t] = 0;
+      for (index_t d = t % warp_threads; d < dims; d += warp_threads) {
+        const float x = b.template load<float>(t, anchor + d);
+        scale[t] += x * x;
+      }
+    });
+    scale = warp_sums(b, scale);
+    b.each([&](int t) { scale[t] = key_sums::scale_of(scale[t]); });
+    with_entry_lanes(in.cache.keys(), row, in.cache.length(row), [&](const auto& lanes) {
+      sums_of_slots(
+          b, lanes, part, parts, [&](int t, float x, index_t d) { return x * b.template load<float>(t, anchor + d); },
+          [&](int t, index_t j, float dot) {
+            b.store(t, angles + j, dot * b.template load<float>(t, angles + j) * scale[t]);
+          });
+    });
   }
 };
 
 template <>
 struct source_program<score::key_diff> {
-  static constexpr int lane_dims = 4;  ///< of every lane at a time
-  static constexpr int tile = warp_threads * lane_dims;
-  static constexpr int most_terms = 16;  ///< of a sum in float; longer ones are double
-
-  static void plan(const score::key_diff&, const program_extent& extent, carver& scratch) {
-    scratch.take<double>(warp_threads * tile);
-    scratch.take<float>(extent.key_dims);
-  }
-
+  static void plan(const score::key_diff&, const program_extent&, carver&) {}
   template <class Program>
-  KVEVICT_HOST_DEVICE static void run(const Program& p, const score::key_diff&, float* out, carver scratch) {
-    auto& b = p.b;
-    const auto& keys = p.in.cache.keys();
-    const index_t dims = keys.dims(), length = p.row.length;
-    const auto totals = b.global(scratch.take<double>(warp_threads * tile), warp_threads * tile);
-    const auto anchor = b.global(scratch.take<float>(p.extent.key_dims), dims);
-    const auto scores = b.global(out, length);
-    const auto scale_of = [](float squares) { return 1.0F / greatest(std::sqrt(squares), 1e-12F); };
-
-    // Until they are scores they are the keys' scales.
-    squared_norms(p, keys, [&](int t, index_t j, float squares) { scores.store(t, j, scale_of(squares)); });
-    KVEVICT_ROLLED for (index_t first = 0; first < dims; first += tile) {
-      b.each([&](int t) { sum_of_warp(p, keys, first, t, scores, totals); });
-      b.sync();
-      p.each(least<index_t>(tile, dims - first), [&](int t, index_t d) {
-        double total = 0;
-        KVEVICT_ROLLED for (int w = 0; w < b.threads() / warp_threads; ++w) total += totals.load(t, w * tile + d);
-        anchor.store(t, first + d, static_cast<float>(total / length));
-      });
-      b.sync();
-    }
-    auto anchor_scale = b.template make_local<float>();  // every warp computes the same
-    b.each([&](int t) {
-      anchor_scale[t] = 0;
-      for (index_t d = t % warp_threads; d < dims; d += warp_threads)
-        anchor_scale[t] += anchor.load(t, d) * anchor.load(t, d);
-    });
-    anchor_scale = warp_sums(b, anchor_scale);
-    b.each([&](int t) { anchor_scale[t] = scale_of(anchor_scale[t]); });
-    sums_of_slots(
-        p, keys, [&](int t, float x, index_t d) { return x * anchor.load(t, d); },
-        [&](int t, index_t j, float dot) { scores.store(t, j, -dot * scores.load(t, j) * anchor_scale[t]); });
-  }
-
- private:
-  /// totals[warp][dim of the tile] = sum of scaled keys over the slots of the warp.
-  template <class Program, class Keys, class Scales, class Totals>
-  KVEVICT_HOST_DEVICE static void sum_of_warp(const Program& p, const Keys& keys, index_t first, int t,
-                                              const Scales& scales, const Totals& totals) {
-    const index_t warp = t / warp_threads, warps = p.b.threads() / warp_threads, lane = t % warp_threads;
-    double total[lane_dims] = {};
-    for (index_t j = warp; j < p.row.length;) {
-      float part[lane_dims] = {};
-      for (int term = 0; term < most_terms && j < p.row.length; ++term, j += warps) {
-        const entry_elements<Keys> key{keys, p.row.row, j};
-        const float scale = scales.load(t, j);
-        KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k) {
-          const index_t d = first + k * warp_threads + lane;
-          if (d < keys.dims()) part[k] += key(d) * scale;
-        }
-      }
-      KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k) total[k] += part[k];
-    }
-    KVEVICT_UNROLLED for (int k = 0; k < lane_dims; ++k)
-        totals.store(t, warp * tile + k * warp_threads + lane, total[k]);
+  KVEVICT_HOST_DEVICE static void run(const Program& p, const score::key_diff&, float* out, carver) {
+    const float* const angles = p.extent.of_row(p.extent.numbers.key_angles, p.row.row);
+    p.write(p.b.global(out, p.row.length), [&](int t, index_t j) { return -p.b.template load<float>(t, angles + j); });
+    p.b.sync();
   }
 };
+template <class Inputs>
+inline constexpr auto passes_of<score::key_diff, Inputs> = slot_passes<key_sums, key_anchor, key_angles>{};
 
 }  // namespace kvevict::detail

@@ -6,10 +6,11 @@
 #include <kvevict/cuda/score/score.hpp>
 #include <kvevict/view/check.hpp>
 
-/// Puts the kernels of a scorer into a stream: those of its attention, then the program of every row.
+/// Puts the kernels of a scorer into a stream: those of its attention, its passes over slots, then the program of every
+/// row.
 namespace kvevict::detail {
 
-inline constexpr int program_threads = 256, mean_threads = 256;
+inline constexpr int pass_threads = 256, program_threads = 512, mean_threads = 256;
 
 /// The part of that kind, or that it is not given.
 template <input_kind Kind, class Inputs>
@@ -20,10 +21,19 @@ template <input_kind Kind, class Inputs>
     return not_given{};
 }
 
-/// How the blocks of attention divide a row: as many as fill a large device twice, but none without a tile.
+/// How blocks divide a row in which so many of them find something to do: `enough` for the whole device.
+[[nodiscard]] constexpr index_t blocks_per_row(offset_t rows, offset_t busy, offset_t enough) {
+  return static_cast<index_t>(greatest<offset_t>(1, least(busy, (enough + rows - 1) / rows)));
+}
+/// Those of attention: as many as fill a large device twice, but none without a tile.
 [[nodiscard]] constexpr index_t attention_blocks_per_row(offset_t rows, index_t longest) {
-  const offset_t tiles = (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads;
-  return static_cast<index_t>(greatest<offset_t>(1, least(tiles, (2048 + rows - 1) / rows)));
+  return blocks_per_row(rows, (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads, 2048);
+}
+/// Those of a pass: the last to end shall be a small part of them.
+template <class Pass>
+[[nodiscard]] constexpr index_t pass_blocks_per_row(offset_t rows, const program_extent& extent) {
+  constexpr offset_t warps = pass_threads / warp_threads;
+  return blocks_per_row(rows, (Pass::warps(extent) + warps - 1) / warps, 8192);
 }
 
 /// Memory of the device for the scores of a call.
@@ -31,6 +41,7 @@ struct score_memory {
   offset_t* offsets = nullptr;  ///< [rows + 1]
   float* columns = nullptr;     ///< [rows][group_size][longest], where a scorer reads attention
   softmax_parts parts{};
+  slot_numbers numbers{};
   std::byte* scratch = nullptr;  ///< of the programs of all rows
 };
 
@@ -58,6 +69,7 @@ template <class Scorer, class Inputs>
             from, rows, attention_blocks_per_row(rows, longest),
             softmax_parts::columns_of(extent.group_size, most_query_rows(in, source.window, longest)));
   }
+  m.numbers = take_slot_numbers(from, scorer, in, rows, extent);
   m.scratch = from.take<std::byte>(rows * program_scratch_bytes(scorer, extent));
   return m;
 }
@@ -68,6 +80,15 @@ struct given_body {
   template <class Block>
   __device__ void operator()(Block& b) const {
     given_columns(b, task);
+  }
+};
+template <class Pass, class Inputs>
+struct pass_body {
+  pass_task<Pass, Inputs> task;
+  static constexpr int blocks_together = Pass::blocks_together;
+  template <class Block>
+  __device__ void operator()(Block& b) const {
+    run_pass(b, task);
   }
 };
 template <class Task>
@@ -156,17 +177,25 @@ template <class Policy, class Inputs>
   const cache_shape shape = in.cache.shape();
   program_extent extent = extent_on_device(in, on.longest);
   extent.columns = m.columns;
+  extent.numbers = m.numbers;
   status result{};
   if constexpr (attention_sources<scorer_type> != 0) result = launch_columns(on, policy, attention_of(scorer), in, m);
+  passes_of<scorer_type, Inputs>.each([&]<class Pass>(const Pass&) {
+    if (!result.ok()) return;
+    const pass_task<Pass, Inputs> pass{in, extent, pass_blocks_per_row<Pass>(shape.rows(), extent)};
+    result = launch<pass_threads>(on, shape.rows() * pass.blocks_per_row, 0, pass_body<Pass, Inputs>{pass});
+  });
   if (!result.ok()) return result;
   auto task = score_task_of(policy, in, out, extent);
   task.scratch = m.scratch;
   task.whole_rows = whole_rows;
   result = launch<program_threads>(on, shape.rows(), program_memory_bytes, program_body<decltype(task)>{task});
-  if constexpr (score::layer_wide<scorer_type>)
+  if constexpr (score::layer_wide<scorer_type>) {
+    const offset_t layers = static_cast<offset_t>(shape.layers) * shape.seqs;
+    task.blocks_per_layer = attention_blocks_per_row(layers, on.longest);
     if (result.ok())
-      result = launch<mean_threads>(on, static_cast<offset_t>(shape.layers) * shape.seqs, 0,
-                                    mean_body<decltype(task)>{task});
+      result = launch<mean_threads>(on, layers * task.blocks_per_layer, 0, mean_body<decltype(task)>{task});
+  }
   return result;
 }
 

@@ -7,36 +7,38 @@
 /// Smoothing over neighbouring slots; bit for bit what the CPU gives.
 namespace kvevict::detail {
 
-/// Slots [first, last] of the window of width `width` around j, inside [0, count).
-struct pool_window {
-  index_t first, last;
-  KVEVICT_HOST_DEVICE static constexpr pool_window of(index_t j, index_t count, index_t width) {
-    const index_t reach = width / 2;
-    return {greatest(0, j - reach), j > count - 1 - reach ? count - 1 : j + reach};
-  }
-};
-
-/// Sum of the window around j over its width, zero outside [0, count). `in` is memory of the block.
-template <class Array>
-[[nodiscard]] KVEVICT_HOST_DEVICE float window_mean(int thread, const Array& in, index_t j, index_t count,
-                                                    index_t width) {
-  const auto window = pool_window::of(j, count, width);
-  float sum = 0;
-  for (index_t i = window.first; i <= window.last; ++i) sum += in.load(thread, i);
-  return sum / static_cast<float>(width);
+/// give(thread, slot, in(thread, i) combined over the window of width `width` around every slot, inside [0, count)).
+template <class Program, class In, class Combine, class Give>
+KVEVICT_HOST_DEVICE void windows(const Program& p, const In& in, index_t count, index_t width, float start,
+                                 const Combine& combine, const Give& give) {
+  const offset_t reach = least(width / 2, count - 1);
+  fold_slots(
+      p.b, count, 2 * reach + 1, start,
+      [&](float all, int t, index_t j, offset_t k) {
+        const offset_t i = j - reach + k;
+        const bool inside = i >= 0 && i < count;
+        const float x = in(t, inside ? static_cast<index_t>(i) : j);
+        return inside ? combine(all, x) : all;
+      },
+      give);
 }
 
-/// Maximum of the window around j inside [0, count).
-template <class Array>
-[[nodiscard]] KVEVICT_HOST_DEVICE float window_max(int thread, const Array& in, index_t j, index_t count,
-                                                   index_t width) {
-  const auto window = pool_window::of(j, count, width);
-  float best = in.load(thread, window.first);
-  for (index_t i = window.first + 1; i <= window.last; ++i) {
-    const float x = in.load(thread, i);
+/// Sums over the windows over their width, zero outside [0, count).
+template <class Program, class In, class Give>
+KVEVICT_HOST_DEVICE void window_means(const Program& p, const In& in, index_t count, index_t width, const Give& give) {
+  windows(
+      p, in, count, width, 0.0F, [](float sum, float x) { return sum + x; },
+      [&](int t, index_t j, float sum) { give(t, j, sum / static_cast<float>(width)); });
+}
+
+template <class Program, class In, class Give>
+KVEVICT_HOST_DEVICE void window_maxima(const Program& p, const In& in, index_t count, index_t width, const Give& give) {
+  constexpr auto nothing = bits_as<float>(std::uint32_t{0x7fc00000});  // which every number takes the place of
+  const auto larger = [](float best, float x) {
     if (x > best || best != best) best = x;
-  }
-  return best;
+    return best;
+  };
+  windows(p, in, count, width, nothing, larger, give);
 }
 
 template <class Pool>
@@ -44,17 +46,17 @@ struct row_pool {
   static void plan(const Pool&, const program_extent& extent, carver& scratch) { scratch.take<float>(extent.length); }
   template <class Program>
   KVEVICT_HOST_DEVICE static void run(const Program& p, const Pool& pool, float* out, carver scratch) {
-    const index_t count = p.row.length - p.row.recent, width = pool.width;
+    const index_t count = p.row.length - p.row.recent;
     const auto scores = p.b.global(out, p.row.length);
     const auto before = p.b.global(scratch.take<float>(p.extent.length), p.extent.length);
-    p.each(count, [&](int t, index_t j) { before.store(t, j, scores.load(t, j)); });
+    p.write(before, [&](int t, index_t j) { return scores.load(t, j); });
     p.b.sync();
-    p.each(count, [&](int t, index_t j) {
-      if constexpr (std::is_same_v<Pool, score::avg_pool>)
-        scores.store(t, j, window_mean(t, before, j, count, width));
-      else
-        scores.store(t, j, window_max(t, before, j, count, width));
-    });
+    const auto in = [&](int t, index_t i) { return before.load(t, i); };
+    const auto give = [&](int t, index_t j, float x) { scores.store(t, j, x); };
+    if constexpr (std::is_same_v<Pool, score::avg_pool>)
+      window_means(p, in, count, pool.width, give);
+    else
+      window_maxima(p, in, count, pool.width, give);
     p.b.sync();
   }
 };

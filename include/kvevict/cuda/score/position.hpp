@@ -18,7 +18,7 @@ struct source_program<score::recency> {
     const row_positions position = positions_of(p.in, p.row.row);
     const index_t first = greatest(0, p.row.seen - score::recency::exact_tokens);
     const auto scores = p.b.global(out, p.row.length);
-    p.each(p.row.length, [&](int t, index_t j) { scores.store(t, j, static_cast<float>(position(j) - first)); });
+    p.write(scores, [&](int, index_t j) { return static_cast<float>(position(j) - first); });
     p.b.sync();
   }
 };
@@ -31,8 +31,8 @@ struct source_program<score::random> {
     const std::uint64_t stream = stream_of(p.in, p.row.row);
     const row_positions position = positions_of(p.in, p.row.row);
     const auto scores = p.b.global(out, p.row.length);
-    p.each(p.row.length, [&](int t, index_t j) {
-      scores.store(t, j, score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j))));
+    p.write(scores, [&](int, index_t j) {
+      return score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
     });
     p.b.sync();
   }

@@ -8,11 +8,13 @@
 #include <kvevict/cuda/score/pool.hpp>
 #include <kvevict/cuda/score/position.hpp>
 #include <kvevict/cuda/score/prior.hpp>
+#include <kvevict/cuda/score/slot_passes.hpp>
 #include <kvevict/policy/plan.hpp>
 #include <kvevict/policy/policy.hpp>
 #include <kvevict/view/check.hpp>
 
-/// Runs a scorer over all rows, a block per row. One source for the device and for tests (detail/block.hpp).
+/// Runs a scorer over all rows, a block per row, after the passes over their slots. One source for the device and for
+/// tests (detail/block.hpp).
 namespace kvevict::detail {
 
 /// What the kernels that score work on. Parts of a policy are values made on the host; all memory is the device's.
@@ -27,6 +29,7 @@ struct score_task {
   std::byte* scratch = nullptr;  ///< `scratch_bytes` for every row
   offset_t scratch_bytes = 0;    ///< `program_scratch_bytes`
   bool whole_rows = true;        ///< also rows that the budget covers, of which all slots stay whatever their scores
+  index_t blocks_per_layer = 1;  ///< blocks of the grid of `mean_of_layer` that share a (layer, sequence)
 };
 
 /// What the programs of these inputs depend on; the columns are missing.
@@ -80,26 +83,24 @@ KVEVICT_HOST_DEVICE void score_row(Block& b, const Task& task) {
 }
 
 /// Where the scorer ends in `score::layer_mean`: the mean over the kv_heads of a (layer, sequence), given to each of
-/// them. Bit for bit what the CPU gives.
+/// them. Bit for bit what the CPU gives; number `part` of `parts` of the slots.
 template <class Block, class Task>
-KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const Task& task, index_t layer_and_seq) {
+KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const Task& task, index_t layer_and_seq, index_t part, index_t parts) {
   const cache_shape shape = task.in.cache.shape();
   const index_t heads = shape.kv_heads, first = layer_and_seq * heads;
   const index_t length = task.in.cache.length(shape.row(first));
-  b.each([&](int t) {
-    for (index_t j = t; j < length; j += b.threads()) {
-      float mean = task.out[first][j];
-      for (index_t h = 1; h < heads; ++h) mean += task.out[first + h][j];
-      mean /= static_cast<float>(heads);
-      for (index_t h = 0; h < heads; ++h) task.out[first + h][j] = mean;
-    }
-  });
+  reduce_heads<score::group_mean>(
+      b, length, heads, [&](int, index_t h, index_t j) { return task.out[first + h][j]; },
+      [&](int, index_t j, float mean) {
+        KVEVICT_ROLLED for (index_t h = 0; h < heads; ++h) task.out[first + h][j] = mean;
+      },
+      part, parts);
 }
 
-/// The kernel: of the (layer, sequence) that the block has, after all rows are scored.
+/// The kernel, of layers * seqs * blocks_per_layer blocks, after all rows are scored.
 template <class Block, class Task>
 KVEVICT_HOST_DEVICE void mean_of_layer(Block& b, const Task& task) {
-  mean_of_layer(b, task, b.index());
+  mean_of_layer(b, task, b.index() / task.blocks_per_layer, b.index() % task.blocks_per_layer, task.blocks_per_layer);
 }
 
 }  // namespace kvevict::detail
