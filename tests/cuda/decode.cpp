@@ -390,10 +390,12 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
   carver place(share.get().data);
   const auto memory = detail::share_memory::take(place, rows);
   if constexpr (decltype(d.policy.rule())::joint) {
-    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64, detail::selection_memory_bytes, 3,
+    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64,
+                         detail::selection_memory_bytes + detail::share_pool_bytes, 3,
                          {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
                          [&](simulated::block& b) {
-                           detail::share_pool(b, task, memory, detail::selection_memory<simulated::block>::take(b));
+                           auto shared = detail::selection_memory<simulated::block>::take(b);
+                           detail::share_pool(b, task, memory, shared);
                          });
     task.budgets = memory.budgets;
   }

@@ -248,6 +248,7 @@ inline void check_workspace(choices& c) {
              pieces.add(m.reached, detail::share_memory::reached_count(rows));
              pieces.add(m.members, rows);
              pieces.add(m.floors, rows);
+             pieces.add(m.counts, rows);
              pieces.add(m.share, rows);
              pieces.add(m.remainder, rows);
            });

@@ -18,12 +18,14 @@ struct scored_rows {
   std::vector<float> scores;
   std::vector<index_t> pool_of_row;
   index_t pools = 0;
+  std::size_t skipped = 0;  ///< floats before the first score
 
-  scored_rows(const cache_shape& s, index_t longest, std::uint32_t seed) : shape(s), offsets{0} {
+  scored_rows(const cache_shape& s, index_t longest, std::uint32_t seed) : shape(s), offsets{0}, skipped(seed / 2 % 4) {
     std::mt19937 chance(seed);
     const int kind = int(seed % 4);
+    scores.assign(skipped, -7);
     if (seed % 5 > 1) {  // pools of the caller's own, some perhaps empty
-      pools = index_t(1 + chance() % std::uint32_t(shape.rows()));
+      pools = index_t(1 + chance() % std::uint32_t(shape.rows() > 100 ? 2 : shape.rows()));
       for (index_t r = 0; r < shape.rows(); ++r) pool_of_row.push_back(index_t(chance() % std::uint32_t(pools)));
     }
     for (index_t r = 0; r < shape.rows(); ++r) {
@@ -31,7 +33,10 @@ struct scored_rows {
       offsets.push_back(offsets.back() + length);
       for (index_t j = 0; j < length; ++j) {
         const float u = float(chance() % 1000000) / 1e6F;
-        scores.push_back(kind == 0 ? u : kind == 1 ? std::floor(u * 5) - 2 : kind == 2 ? 0.25F : std::exp(-20 * u));
+        scores.push_back(kind == 0   ? u
+                         : kind == 1 ? std::floor(u * 5) - 2
+                         : kind == 2 ? (seed % 8 == 6 ? NAN : 0.25F)
+                                     : std::exp(-20 * u));
         if (kind == 1 && chance() % 9 == 0) scores.back() = chance() % 2 ? -0.0F : std::nanf("");
         if (kind == 3 && chance() % 50 == 0) scores.back() = chance() % 2 ? INFINITY : -INFINITY;
       }
@@ -39,7 +44,7 @@ struct scored_rows {
   }
   [[nodiscard]] row_scores view() const {
     return {shape,
-            {scores.data(), offsets.data(), index_t(shape.rows())},
+            {scores.data() + skipped, offsets.data(), index_t(shape.rows())},
             {pools > 0 ? pool_of_row.data() : nullptr, pools},
             512};
   }
@@ -50,7 +55,7 @@ struct kept_slots {
   std::vector<offset_t> offsets;
   std::vector<row_receipt> receipts;
   explicit kept_slots(const scored_rows& in)
-      : slots(in.scores.size(), -1),
+      : slots(in.scores.size() - in.skipped, -1),
         offsets(std::size_t(in.shape.rows() + 1), -1),
         receipts(std::size_t(in.shape.rows())) {}
 };
@@ -67,7 +72,7 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
                       std::uint32_t seed, offset_t room = -1) {
   detail::select_task<decltype(policy.rule())> task{
       .rule = policy.rule(), .protection = policy.protection(), .shape = in.shape};
-  task.scores = in.scores.data();
+  task.scores = in.view().scores.data;
   task.score_offsets = in.offsets.data();
   task.pools = in.view().pools;
   task.slots = out.slots.data();
@@ -75,6 +80,9 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
   task.offsets = out.offsets.data();
   task.receipts = out.receipts.data();
   task.entry_bytes = in.view().entry_bytes;
+  constexpr index_t rooms[] = {0, 1, 40, 6000};  // keys in shared memory: none, a few, a short row's, a long one's
+  task.key_fours = rooms[seed / 5 % 4];
+  const offset_t bytes = detail::selection_memory_bytes + detail::key_bytes(task.key_fours) + detail::share_pool_bytes;
   const auto rows = index_t(in.shape.rows());
   std::vector<cache_line> scratch;
   if constexpr (decltype(policy.rule())::joint) {
@@ -85,17 +93,14 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
     carver place(workspace_of(scratch).data);
     const auto memory = detail::share_memory::take(place, rows);
     const bool alone = in.pools > 0 || seed % 4 == 0;
-    simulated::run_teams(in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads,
-                         detail::selection_memory_bytes, seed,
+    simulated::run_teams(in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads, bytes, seed,
                          {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
                          [&](simulated::block& b) { detail::select_pool(b, task, memory, alone); });
     if (!alone) return;
     task.budgets = memory.budgets;
-    simulated::run_grid(rows, threads, detail::selection_memory_bytes, seed,
-                        [&](simulated::block& b) { detail::select_row(b, task); });
+    simulated::run_grid(rows, threads, bytes, seed, [&](simulated::block& b) { detail::select_row(b, task); });
   } else {
-    simulated::run_grid(rows, threads, detail::selection_memory_bytes, seed,
-                        [&](simulated::block& b) { detail::select_row(b, task); });
+    simulated::run_grid(rows, threads, bytes, seed, [&](simulated::block& b) { detail::select_row(b, task); });
   }
 }
 
@@ -104,7 +109,7 @@ void check_same(const Policy& policy, const cache_shape& shape, index_t longest,
   const scored_rows in(shape, longest, seed);
   kept_slots expected(in), got(in);
   if (!cpu_select(policy, in, expected)) return;  // a budget below what is protected
-  const int threads = simulated::threads_of(seed), team = 1 + int(seed / 3 % 3);
+  const int threads = simulated::threads_of(seed), team = 1 + int(seed / 3 % 4);
   CAPTURE(seed);
   CAPTURE(threads);
   CAPTURE(team);
@@ -137,6 +142,57 @@ TEST_CASE("kernels: a selection is the CPU's, whatever the order of threads, blo
     least_share.safeguard = budget::safeguard::minimum;
     least_share.floor = seed % 5 * 0.25;
     check_same(least_share, shape, 200, seed);
+  }
+}
+
+TEST_CASE("kernels: rows of every short length, wherever they begin") {
+  for (std::uint32_t seed = 0; seed < 120; ++seed) {
+    check_same(snapkv<>{.budget = percent(35), .recent = index_t(seed % 3)}, {.kv_heads = 1}, index_t(1 + seed / 2),
+               seed);
+    check_same(adakv{knorm{.budget = percent(35)}}, {.kv_heads = index_t(1 + seed % 4)}, index_t(1 + seed / 2), seed);
+  }
+}
+
+TEST_CASE("kernels: pools of many rows") {
+  for (std::uint32_t seed = 0; seed < 10; ++seed) {
+    const cache_shape shape{.layers = 2, .kv_heads = index_t(60 + 10 * seed)};
+    check_same(adakv{snapkv<>{.budget = slots(16), .recent = 2}}, shape, 60, seed);
+    check_same(adakv{knorm{.budget = percent(40)}, 0.25 * (seed % 5), budget::safeguard::minimum}, shape, 60, seed);
+  }
+}
+
+TEST_CASE("kernels: the split of a pool is the CPU's") {
+  std::mt19937 chance(9);
+  const auto below = [&](index_t most) { return index_t(chance() % std::uint32_t(most)); };
+  for (int run = 0; run < 400; ++run) {
+    const index_t rows = 1 + below(run % 2 == 0 ? 300 : 12), most = run % 3 == 0 ? 5 : 2000;
+    const auto kind = run % 5 == 0 ? budget::safeguard::minimum : budget::safeguard::mixture;
+    const budget::adaptive rule{budget::uniform{}, below(5) * 0.25 * (run % 7 == 0 ? 1 : 0.99), kind};
+    std::vector<detail::pool_counts> counts;
+    offset_t certain = 0, free = 0, equal = 0;
+    for (index_t r = 0; r < rows; ++r) {
+      detail::pool_counts c{.above = below(most), .equal = below(most / 4 + 1)};
+      c.room = c.above + c.equal + below(most) * (run % 4);  // full rows, where there is nothing else
+      c.free_budget = below(2 * most);
+      c.floor = kind == budget::safeguard::minimum ? std::min(below(most), c.room) : 0;
+      counts.push_back(c);
+      certain += std::max(c.floor, c.above);
+      equal += std::max(0, c.above + c.equal - std::max(c.floor, c.above));
+      free += c.room;
+    }
+    const offset_t total = std::min(free, certain + (equal > 0 ? offset_t(chance()) % (equal + 1) : 0));
+    if (total < 1) continue;
+    CAPTURE(run);
+    const auto of = [&](index_t i) { return counts[std::size_t(i)]; };
+    std::vector<index_t> expected(counts.size()), got(counts.size());
+    std::vector<offset_t> remainder(counts.size());
+    std::vector<float> remainders(counts.size());
+    detail::split_pool(rule, rows, total, of, expected.data(), remainder.data());
+    simulated::block b(0, simulated::threads_of(std::uint32_t(chance())), detail::selection_memory_bytes,
+                       std::uint32_t(run));
+    const auto shared = detail::selection_memory<simulated::block>::take(b);
+    detail::split_pool(b, rule, rows, total, of, got.data(), remainders.data(), shared.digits, shared.sums);
+    REQUIRE(got == expected);
   }
 }
 

@@ -254,8 +254,10 @@ bug("A reduction leaves its memory free for the next", "a missing barrier", "cud
 bug("The digits of a score cover all its bits, once", "wrong shift", "cuda/detail/digits.hpp",
     "round == 1 ? digit{10, 11}", "round == 1 ? digit{11, 11}", on_select)
 bug("A digit is counted among scores that share those before it", "among all", "cuda/detail/digits.hpp",
-    "return shift + bits == 32 || (key >> (shift + bits)) == (prefix >> (shift + bits));",
-    "return shift + bits == 32 || prefix != 1;", on_select)
+    "return ((key ^ prefix) & higher) == 0;", "return ((key ^ prefix) & higher) == 0 || prefix != 1;", on_select)
+bug("Keys around a row are not counted with it", "they are", "cuda/detail/digits.hpp", "-row.absent()", "0", on_select)
+bug("Keys in shared memory are those of the row", "of the row before", "cuda/detail/row_keys.hpp",
+    "room.holds == scores && room.count == count_ ?", "room.holds != nullptr ?", on_select)
 bug("Every histogram starts at zero", "only the first", "cuda/detail/digits.hpp",
     "for (index_t i = t; i < radix_bins; i += b.threads())", "for (index_t i = t; i < radix_bins && d.shift == 21; i += b.threads())",
     on_select)
@@ -267,12 +269,14 @@ bug("Every bin has a thread, however many there are", "rounded down", "cuda/deta
     "return Bins - 1 - thread * ((Bins + threads - 1) / threads);", "return Bins - 1 - thread * (Bins / threads);",
     on_select)
 bug("As many equal scores stay on the device as the budget has room for", "<= for <", "cuda/select/select.hpp",
-    "(ties[t] && ties_here < limit.ties)", "(ties[t] && ties_here <= limit.ties)", on_select)
+    "if (!ties_here || ties < limit.ties)", "if (!ties_here || ties <= limit.ties)", on_select)
 bug("Retained slots lie behind those before them", "ties that are evicted count", "cuda/select/select.hpp",
-    "+ least(ties_here, limit.ties)]", "+ ties_here]", on_select)
-bug("A warp writes behind what the warps before it keep", "a missing barrier", "cuda/select/select.hpp",
-    "ties_of.store(t, t / warp_threads, ties_before[t]);\n  });\n  b.sync();",
-    "ties_of.store(t, t / warp_threads, ties_before[t]);\n  });", on_select)
+    "out[stays + least(ties, limit.ties)]", "out[stays + ties]", on_select)
+bug("Bits of keys that stay are read when all are there", "a missing barrier", "cuda/select/select.hpp",
+    "static_cast<index_t>(tie << shift));\n      }\n    });\n    b.sync();",
+    "static_cast<index_t>(tie << shift));\n      }\n    });", on_select)
+bug("Keys before a row do not tie with its own", "they do", "cuda/select/select.hpp",
+    "if (start + four == 0) tie &= ~0u << row.before();", "", on_select)
 bug("A row whose budget is impossible is kept whole", "what the rule gives", "cuda/select/select.hpp",
     "return p.possible() ? p.alone() : p.length;", "return p.alone();", on_select)
 bug("Slots for which there is no room are not written", "off by one", "cuda/select/select.hpp",
@@ -288,8 +292,10 @@ bug("Pages are as long as the heads of a block", "one head", "view/paged.hpp",
 bug("Pieces of a workspace do not overlap", "rounded down", "core/workspace.hpp",
     "return (bytes + step - 1) / step * step;", "return bytes / step * step;", on_functions)
 bug("Blocks of a team see each other's counts", "the team does not wait", "cuda/budget/share.hpp",
-    "    b.team_sync();\n    b.each([&](int t) {\n      const auto stay", "    b.sync();\n    b.each([&](int t) {\n      const auto stay",
-    on_select)
+    "    b.team_sync();\n    const auto stay", "    b.sync();\n    const auto stay", on_select)
+bug("A block gives what a mixture leaves to the largest remainders", "> and >=", "cuda/budget/split.hpp",
+    "if (key(t, i) > limit.key ||", "if (key(t, i) >= limit.key ||", on_select)
+bug("A block gives a full row no more", "what the others get", "cuda/budget/split.hpp", "least(spare(i), each)", "each", on_select)
 bug("A round's counts do not touch those of the round before", "one memory", "cuda/budget/share.hpp",
     "(round % 2 * rows + first + i)", "(0 * round * rows + first + i)", on_select)
 bug("The joint search on the device counts a floor as stays", "the floor is forgotten", "cuda/budget/share.hpp",

@@ -34,7 +34,7 @@ concept stream_sum = requires(const S& sum, cudaStream_t stream, const span<std:
 namespace detail {
 
 /// Threads of the blocks of these kernels: those of the last two do little beside waiting for memory.
-inline constexpr int count_threads = 512, report_threads = 128, split_threads = warp_threads;
+inline constexpr int count_threads = 512, report_threads = 128, split_threads = 128;
 
 template <class Rule>
 struct count_body {
@@ -94,9 +94,11 @@ template <class Rule, class Sum>
     if (s.ok()) s = add_up(on, ranks, memory.summed(task.shape, ranks.kv_heads, round));
     if (!s.ok()) return s;
   }
-  if (const status s = launch<split_threads>(on, pools, 0, split_body<Rule>{task, place, memory}); !s.ok()) return s;
+  if (const status s = launch<split_threads>(on, pools, rank_kernel_bytes, split_body<Rule>{task, place, memory});
+      !s.ok())
+    return s;
   task.budgets = memory.budgets;
-  return launch<select_threads>(on, task.shape.rows(), selection_memory_bytes, select_body<Rule>{task});
+  return launch_rows(on, task);
 }
 
 /// What a rank does whose call is refused: it adds nothing, but that it refuses. Returns `mine`.

@@ -14,12 +14,25 @@ namespace kvevict {
 
 namespace detail {
 
-/// Threads of a block of these kernels. Fewer would leave the memory idle; a joint budget needs more registers than a
-/// thread of the largest block can have.
-inline constexpr int select_threads = 1024, pool_threads = 512;
+/// Threads of a block of these kernels, of which a multiprocessor runs two side by side: while one waits for its
+/// threads, the other counts. More threads would have too few registers.
+inline constexpr int select_threads = 384;
+
+/// Room for keys, by fours, in what `bytes` of other memory leave of a block's half of the multiprocessor.
+[[nodiscard]] inline status room_for_keys(const gpu& on, offset_t bytes, index_t& fours) {
+  const stream_device device(on.stream);
+  int all = 0, reserved = 0;
+  status s = device.found();
+  if (s.ok()) s = device.attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, all);
+  if (s.ok()) s = device.attribute(cudaDevAttrReservedSharedMemoryPerBlock, reserved);
+  constexpr offset_t four = sizeof(four_keys);
+  fours = static_cast<index_t>(greatest<offset_t>(0, all / 2 - reserved - bytes) / four);
+  return s;
+}
 
 template <class Rule>
 struct select_body {
+  static constexpr int blocks_together = 2;
   select_task<Rule> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -29,6 +42,7 @@ struct select_body {
 
 template <class Rule>
 struct pool_body {
+  static constexpr int blocks_together = 2;
   select_task<Rule> task;
   share_memory memory;
   bool alone;
@@ -61,23 +75,33 @@ template <class Policy>
   return task;
 }
 
+/// Puts the selection by known budgets into the stream.
+template <class Rule>
+[[nodiscard]] status launch_rows(const gpu& on, select_task<Rule> task) {
+  if (const status s = room_for_keys(on, selection_memory_bytes, task.key_fours); !s.ok()) return s;
+  return launch<select_threads>(on, task.shape.rows(), selection_memory_bytes + key_bytes(task.key_fours),
+                                select_body<Rule>{task});
+}
+
 /// Puts budgets and selection into the stream; everything has been checked.
 template <class Rule>
 [[nodiscard]] status launch_select(const gpu& on, select_task<Rule> task, const share_memory& memory) {
-  const offset_t rows = task.shape.rows();
   if constexpr (Rule::joint) {
+    const offset_t rows = task.shape.rows();
     const bool own = task.pools.pool_of_row != nullptr;
     const offset_t pools = own ? task.pools.pools : static_cast<offset_t>(task.shape.layers) * task.shape.seqs;
     const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : task.shape.kv_heads);
     int team = 1;
-    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
+    if (const status s = team_size_of<select_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
     const bool alone = own || team < wanted;
-    const status s =
-        launch<pool_threads>(on, pools, selection_memory_bytes, pool_body<Rule>{task, memory, alone}, team);
+    constexpr offset_t bytes = selection_memory_bytes + share_pool_bytes;
+    if (const status s = room_for_keys(on, bytes, task.key_fours); !s.ok()) return s;
+    const status s = launch<select_threads>(on, pools, bytes + key_bytes(task.key_fours),
+                                            pool_body<Rule>{task, memory, alone}, team);
     if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
   }
-  return launch<select_threads>(on, rows, selection_memory_bytes, select_body<Rule>{task});
+  return launch_rows(on, task);
 }
 
 }  // namespace detail

@@ -60,8 +60,16 @@ cudaError_t cudaSetDevice(int device) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int device) {
-  if (what != cudaDevAttrClusterLaunch || device != device_of_stream) return cudaErrorInvalidValue;
-  *value = pretended.clusters ? 1 : 0;
+  constexpr int reserved = 1024;
+  if (device != device_of_stream) return cudaErrorInvalidDevice;
+  if (what == cudaDevAttrClusterLaunch)
+    *value = pretended.clusters ? 1 : 0;
+  else if (what == cudaDevAttrMaxSharedMemoryPerMultiprocessor)
+    *value = pretended.most_shared + reserved;
+  else if (what == cudaDevAttrReservedSharedMemoryPerBlock)
+    *value = reserved;
+  else
+    return cudaErrorInvalidValue;
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {

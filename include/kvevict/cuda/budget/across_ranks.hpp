@@ -19,7 +19,7 @@ struct rank_memory {
   std::uint32_t* prefixes;   ///< [digit_rounds][pools]: the digits found, by the round that found the last of them
   index_t* floors;           ///< [rows]: least evictable slots that stay
   index_t* share;            ///< [pools][all heads]
-  offset_t* remainder;       ///< [pools][all heads]
+  float* remainder;          ///< [pools][all heads]
 
   static constexpr rank_memory take(carver& from, const cache_shape& shape, index_t all_heads) {
     const offset_t pools = pools_of(shape), rows = shape.rows(), heads = pools * all_heads;
@@ -31,7 +31,7 @@ struct rank_memory {
     m.prefixes = from.take<std::uint32_t>(digit_rounds * pools);
     m.floors = from.take<index_t>(rows);
     m.share = from.take<index_t>(heads);
-    m.remainder = from.take<offset_t>(heads);
+    m.remainder = from.take<float>(heads);
     return m;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t pools_of(const cache_shape& shape) {
@@ -112,10 +112,12 @@ KVEVICT_HOST_DEVICE void count_for_ranks(Block& b, const select_task<Rule>& task
   found_digits so_far{};
   if (round > 0) so_far = find_digit(b, memory, numbers, pool, rank_memory::pools_of(task.shape), round - 1, sums, m);
 
+  auto no_keys = key_room<Block>::take(b, 0);
   for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
     const row_plan p = task.plan(first + i);
     const digit d{digit_shift(round), 8};
-    count_digit(b, task.scores_of(first + i) + p.kept.sinks, p.room(), d, so_far.prefix, m);
+    row_keys<Block> row(task.scores_of(first + i) + p.kept.sinks, p.room(), no_keys);
+    count_digit(b, row, d, so_far.prefix, m);
     const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
     note_reached<digit_bins>(b, m, reached, round, so_far.bin, place);
     b.sync();
@@ -187,19 +189,21 @@ KVEVICT_HOST_DEVICE void report_heads(Block& b, const select_task<Rule>& task, c
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void split_for_ranks(Block& b, const select_task<Rule>& task, const rank_place& place,
                                          const rank_memory& memory) {
+  const auto m = digit_memory<Block>::take(b);
+  const auto of_warps = b.template shared<offset_t>(warp_threads);
   const index_t pool = b.index(), local = task.shape.kv_heads, heads = place.kv_heads;
+  const offset_t before = static_cast<offset_t>(pool) * heads;
+  const std::int64_t* const numbers = memory.heads + before * head_numbers;
+  const std::int64_t* const sums = memory.histograms + static_cast<offset_t>(pool) * histogram_numbers;
+  const offset_t total = least(sums[free_budgets], sums[rooms]);
+  const auto counts = [&](index_t head) { return read_counts(numbers + offset_t{head} * head_numbers); };
+  index_t* const share = memory.share + before;
+  b.each([&](int t) { KVEVICT_ROLLED for (index_t head = t; head < heads; head += b.threads()) share[head] = 0; });
+  if (total > 0) split_pool(b, task.rule, heads, total, counts, share, memory.remainder + before, m, of_warps);
+  b.sync();
+  const bool refused = memory.heads[rank_memory::pools_of(task.shape) * heads * head_numbers] > 0;
   b.each([&](int t) {
-    if (t != 0) return;
-    const offset_t before = static_cast<offset_t>(pool) * heads;
-    const std::int64_t* const numbers = memory.heads + before * head_numbers;
-    const std::int64_t* const sums = memory.histograms + static_cast<offset_t>(pool) * histogram_numbers;
-    const offset_t total = least(sums[free_budgets], sums[rooms]);
-    const auto counts = [&](index_t head) { return read_counts(numbers + head * head_numbers); };
-    index_t* const share = memory.share + before;
-    for (index_t head = 0; head < heads; ++head) share[head] = 0;
-    if (total > 0) split_pool(task.rule, heads, total, counts, share, memory.remainder + before);
-    const bool refused = memory.heads[rank_memory::pools_of(task.shape) * heads * head_numbers] > 0;
-    for (index_t i = 0; i < local; ++i) {
+    KVEVICT_ROLLED for (index_t i = t; i < local; i += b.threads()) {
       const row_plan p = task.plan(pool * local + i);
       const index_t free_budget = greatest(0, least(share[place.first_kv_head + i], p.room()));
       memory.budgets[pool * local + i] = refused ? p.length : p.kept.count() + free_budget;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/budget/split.hpp>
 #include <kvevict/core/workspace.hpp>
-#include <kvevict/cuda/detail/digits.hpp>
+#include <kvevict/cuda/budget/split.hpp>
 #include <kvevict/cuda/select/select.hpp>
 
 /// Joint budgets, a team of blocks per pool: the blocks share the rows of the pool and show each other how many of a
-/// row's scores reach every digit; each of them then finds the same digit, with floors clamped in.
+/// row's scores reach every digit; each of them then finds the same digit, with floors clamped in. A block that has one
+/// row of its pool reads its scores once: the keys stay in shared memory, as far as they fit, for the selection too.
 namespace kvevict::detail {
 
 /// Memory of the device for joint budgets.
@@ -16,8 +16,9 @@ struct share_memory {
   index_t* reached;     ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
   index_t* members;     ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
   index_t* floors;      ///< [rows]: least evictable slots that stay
+  pool_counts* counts;  ///< [rows]: what the split needs to know
   index_t* share;       ///< [rows]
-  offset_t* remainder;  ///< [rows]
+  float* remainder;     ///< [rows]
 
   static constexpr share_memory take(carver& from, offset_t rows) {
     share_memory m{};
@@ -25,8 +26,9 @@ struct share_memory {
     m.reached = from.take<index_t>(reached_count(rows));
     m.members = from.take<index_t>(rows);
     m.floors = from.take<index_t>(rows);
+    m.counts = from.take<pool_counts>(rows);
     m.share = from.take<index_t>(rows);
-    m.remainder = from.take<offset_t>(rows);
+    m.remainder = from.take<float>(rows);
     return m;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t reached_count(offset_t rows) {
@@ -93,11 +95,54 @@ KVEVICT_HOST_DEVICE void note_reached(Block& b, const digit_memory<Block>& m, co
   });
 }
 
+/// Sums by which the threads of a block find a digit together, and the bins that lie between two of those that they
+/// look at first.
+inline constexpr index_t pool_parts = 512, fine_bins = 32;
+/// Shared memory that `share_pool` takes beside that of a selection.
+inline constexpr offset_t share_pool_bytes = pool_parts * sizeof(offset_t);
+
+/// In how many of so many bins, the lowest first, what stays in the rows of a pool reaches the total: stay(thread, row,
+/// bin). Few threads have a row and a bin of their own, the more a slice of the rows.
+template <class Block, class Parts, class Stay>
+[[nodiscard]] KVEVICT_HOST_DEVICE index_t bins_reaching(Block& b, index_t bins, index_t rows, offset_t total,
+                                                        const digit_memory<Block>& m, const Parts& parts,
+                                                        const Stay& stay) {
+  constexpr int at_once = 4;  // one load at a time would wait for each
+  const index_t slices = greatest(1, least(b.threads(), pool_parts) / bins);
+  b.each([&](int t) {
+    if (t == 0) m.found.store(t, 0, 0);
+    KVEVICT_ROLLED for (index_t part = t; part < bins * slices; part += b.threads()) {
+      offset_t sum = 0;
+      KVEVICT_ROLLED for (offset_t first = part / bins; first < rows; first += at_once * slices) {
+        KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+          const offset_t row = first + k * slices;  // the last row instead of none: a branch would wait
+          const offset_t stays = stay(t, static_cast<index_t>(least<offset_t>(row, rows - 1)), part % bins);
+          sum += row < rows ? stays : 0;
+        }
+      }
+      parts.store(t, part, sum);
+    }
+  });
+  b.sync();
+  b.each([&](int t) {
+    KVEVICT_ROLLED for (index_t bin = t; bin < bins; bin += b.threads()) {
+      offset_t sum = 0;
+      KVEVICT_ROLLED for (index_t slice = 0; slice < slices; ++slice) sum += parts.load(t, slice * bins + bin);
+      if (sum >= total) m.found.add(t, 0, 1);
+    }
+  });
+  b.sync();
+  auto found = b.template make_local<index_t>();
+  b.each([&](int t) { found[t] = m.found.load(t, 0); });
+  b.sync();
+  return b.uniform(found);
+}
+
 /// Final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says. `Task` is a
 /// `select_task` or has its rule, shape, pools, `plan` and `scores_of`.
 template <class Block, class Task>
 KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memory& memory,
-                                    const selection_memory<Block>& shared) {
+                                    selection_memory<Block>& shared) {
   const digit_memory<Block>& m = shared.digits;
   const auto& sums = shared.sums;
   const auto reached = b.team(memory.reached), budgets = b.team(memory.budgets);
@@ -108,6 +153,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
     return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
   };
   index_t* const floors = memory.floors + first;
+  const auto parts = b.template shared<offset_t>(pool_parts);
 
   auto free_budget = b.template make_local<offset_t>(), room = free_budget, before = free_budget;
   b.each([&](int t) {
@@ -128,49 +174,45 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
     const digit d = digit::of(round);
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
       const row_plan p = task.plan(pool.row(i));
-      count_digit(b, task.scores_of(pool.row(i)) + p.kept.sinks, p.room(), d, prefix, m);
+      row_keys<Block> row(task.scores_of(pool.row(i)) + p.kept.sinks, p.room(), shared.keys);
+      count_digit(b, row, d, prefix, m);
       const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
       note_reached<radix_bins>(b, m, reached, round, bin, place);
       b.sync();
     }
     b.team_sync();
-    b.each([&](int t) {
-      const auto stay = [&](index_t at_bin) {
-        offset_t sum = 0;
-        KVEVICT_ROLLED for (index_t i = 0; i < count; ++i) sum +=
-            greatest(floors[i], reached.load(t, at(round, i, at_bin)));
-        return sum;
-      };
-      // Bins of the last round that no digit has are empty; the highest that a digit can have counts as the top.
-      const index_t top = (index_t{1} << d.bits) - 1;
-      offset_t higher = stay(greatest(0, first_bin<radix_bins>(t, b.threads()) + 1));
-      each_bin<radix_bins>(t, b.threads(), [&](index_t here) {
-        const offset_t sum = stay(here);
-        if (here <= top && sum >= total && (here == top || higher < total)) m.found.store(t, 0, here);
-        higher = sum;
-      });
-    });
-    b.sync();
-    auto found = b.template make_local<index_t>();
-    b.each([&](int t) { found[t] = m.found.load(t, 0); });
-    b.sync();
-    bin = b.uniform(found);
+    const auto stay = [&](int t, index_t i, index_t at_bin) -> offset_t {
+      return greatest(floors[i], reached.load(t, at(round, i, at_bin)));
+    };
+    // The more bins, the less stays above them: the digit is the highest that reaches the total, if not the lowest.
+    const index_t coarse =
+        greatest(1, bins_reaching(b, (1 << d.bits) / fine_bins, count, total, m, parts,
+                                  [&](int t, index_t i, index_t c) { return stay(t, i, c * fine_bins); }));
+    bin = (coarse - 1) * fine_bins;
+    bin += greatest(1, bins_reaching(b, fine_bins, count, total, m, parts,
+                                     [&](int t, index_t i, index_t c) { return stay(t, i, bin + c); })) -
+           1;
     prefix |= static_cast<std::uint32_t>(bin) << d.shift;
   }
 
   if (b.team_rank() != 0) return;
+  index_t* const share = memory.share + first;
+  pool_counts* const counts = memory.counts + first;
   b.each([&](int t) {
-    if (t != 0) return;
-    const auto counts = [&](index_t i) {
+    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
+      share[i] = 0;
+      if (total <= 0) continue;
       const row_plan p = task.plan(pool.row(i));
       const index_t above = reached.load(t, at(radix_rounds - 1, i, bin + 1));
-      return pool_counts{above, reached.load(t, at(radix_rounds - 1, i, bin)) - above, floors[i], evictable_budget(p),
-                         p.room()};
-    };
-    index_t* const share = memory.share + first;
-    for (index_t i = 0; i < count; ++i) share[i] = 0;
-    if (total > 0) split_pool(task.rule, count, total, counts, share, memory.remainder + first);
-    for (index_t i = 0; i < count; ++i) budgets.store(t, pool.row(i), task.plan(pool.row(i)).kept.count() + share[i]);
+      const index_t equal = reached.load(t, at(radix_rounds - 1, i, bin)) - above;
+      counts[i] = {above, equal, floors[i], evictable_budget(p), p.room()};
+    }
+  });
+  const auto counts_of = [&](index_t i) { return counts[i]; };
+  if (total > 0) split_pool(b, task.rule, count, total, counts_of, share, memory.remainder + first, m, sums);
+  b.each([&](int t) {
+    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads())
+        budgets.store(t, pool.row(i), task.plan(pool.row(i)).kept.count() + share[i]);
   });
 }
 

@@ -196,8 +196,8 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
   }
   if (kept >= plan.length) return;
   index_t* const retained = task.memory.slots + row.index * static_cast<offset_t>(task.longest);
-  static_cast<void>(
-      write_retained(b, task.scores_of(row.index), plan, kept, retained, selection_memory<Block>::take(b)));
+  auto shared = selection_memory<Block>::take(b);
+  static_cast<void>(write_retained(b, task.scores_of(row.index), plan, kept, retained, shared));
   b.sync();
   if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(task.order)>, not_given>) {
     swap_entries(b, task, row, plan.length, retained, kept);
@@ -217,7 +217,8 @@ KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& 
 /// Shared memory of `make_room` in bytes, by the threads of a block: what its phases take one after another.
 template <class Task>
 [[nodiscard]] constexpr offset_t make_room_bytes(int threads) {
-  const offset_t phases = greatest(program_memory_bytes, selection_memory_bytes + plan_swaps_bytes);
+  const offset_t phases =
+      greatest(program_memory_bytes, selection_memory_bytes + greatest(plan_swaps_bytes, share_pool_bytes));
   return Task::multiplies ? greatest(phases, attention_sums_bytes<room_products>(threads)) : phases;
 }
 
@@ -247,7 +248,8 @@ KVEVICT_HOST_DEVICE void make_room(Block& b, const Task& task) {
   if constexpr (Task::together) b.team_sync();
   if constexpr (Task::joint) {
     b.reuse_shared();
-    share_pool(b, task, task.memory.share, selection_memory<Block>::take(b));
+    auto shared = selection_memory<Block>::take(b);
+    share_pool(b, task, task.memory.share, shared);
     b.team_sync();
   }
   own_rows([&](const row_id& row) {

@@ -176,7 +176,7 @@ class device_block {
   }
   __device__ __forceinline__ static void team_sync() {
 #if __CUDA_ARCH__ >= 900
-    __threadfence();
+    // Release and acquire order all accesses to memory, the device's too, for the threads of the cluster: no fence.
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
     __syncthreads();

@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <kvevict/cuda/detail/block.hpp>
-#include <kvevict/select/order.hpp>
+#include <kvevict/cuda/detail/row_keys.hpp>
 
 /// The threshold of a selection, digit by digit from the top: three histograms instead of a sort.
 namespace kvevict::detail {
 
 inline constexpr int radix_rounds = 3;
 inline constexpr index_t radix_bins = 2048;  ///< 11, 11 and 10 bits; the last round leaves half of the bins empty
-
-/// A score as an unsigned number whose digits are searched.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint32_t radix_key(float score) {
-  return static_cast<std::uint32_t>(order_key(score)) ^ 0x80000000u;
-}
 
 struct digit {
   int shift = 0, bits = 0;
@@ -23,7 +17,8 @@ struct digit {
   }
   /// Whether a key has the digits that were found before this one.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool candidate(std::uint32_t key, std::uint32_t prefix) const {
-    return shift + bits == 32 || (key >> (shift + bits)) == (prefix >> (shift + bits));
+    const std::uint32_t higher = shift + bits == 32 ? 0 : ~0u << (shift + bits);
+    return ((key ^ prefix) & higher) == 0;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bin(std::uint32_t key) const {
     return static_cast<index_t>((key >> shift) & ((1u << bits) - 1));
@@ -44,31 +39,30 @@ struct digit_memory {
 };
 inline constexpr offset_t digit_memory_bytes = sizeof(index_t) * (radix_bins + warp_threads + 4);
 
-/// Scores that a thread asks for before it looks at the first of them: one at a time would leave the memory idle.
-inline constexpr int scores_at_once = 4;
-
-/// bins[i] = how many of the scores have digit i behind the prefix.
+/// bins[i] = how many of the row's keys have digit i behind the prefix.
 template <class Block>
-KVEVICT_HOST_DEVICE void count_digit(Block& b, const float* scores, index_t count, digit d, std::uint32_t prefix,
+KVEVICT_HOST_DEVICE void count_digit(Block& b, row_keys<Block>& row, digit d, std::uint32_t prefix,
                                      const digit_memory<Block>& m) {
   b.each([&](int t) {
     for (index_t i = t; i < radix_bins; i += b.threads()) m.bins.store(t, i, 0);
   });
   b.sync();
   b.each([&](int t) {
-    KVEVICT_ROLLED for (offset_t first = t; first < count; first += offset_t{scores_at_once} * b.threads()) {
-      float score[scores_at_once];
-      KVEVICT_UNROLLED for (int k = 0; k < scores_at_once; ++k) {
-        const offset_t i = first + k * b.threads();
-        score[k] = i < count ? scores[i] : 0;
-      }
-      KVEVICT_UNROLLED for (int k = 0; k < scores_at_once; ++k) {
-        const std::uint32_t key = radix_key(score[k]);
-        if (first + k * b.threads() < count && d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
+    KVEVICT_ROLLED for (index_t first = t; first < row.fours(); first += fours_at_once * b.threads()) {
+      key_batch keys;
+      row.load(b, t, first, b.threads(), keys);
+      KVEVICT_UNROLLED for (index_t k = 0; k < fours_at_once; ++k) {
+        if (first + k * b.threads() >= row.fours()) break;
+        KVEVICT_UNROLLED for (int j = 0; j < 4; ++j) {
+          const std::uint32_t key = keys.of[k].x[j];
+          if (d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
+        }
       }
     }
+    if (t == 0 && d.candidate(0, prefix)) m.bins.add(t, d.bin(0), -row.absent());
   });
   b.sync();
+  row.passed();
 }
 
 /// The highest of so many bins that a thread has: the highest of all belong to thread 0, and the last may have none.
@@ -102,14 +96,14 @@ struct row_threshold {
   index_t ties = 0;
 };
 
-/// The threshold of the best `wanted` of `count` scores, 1 <= wanted <= count.
+/// The threshold of the best `wanted` scores of a row that has as many, at least 1.
 template <class Block>
-[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold find_threshold(Block& b, const float* scores, index_t count,
-                                                               index_t wanted, const digit_memory<Block>& m) {
+[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold find_threshold(Block& b, row_keys<Block>& row, index_t wanted,
+                                                               const digit_memory<Block>& m) {
   row_threshold result{0, wanted};
   KVEVICT_ROLLED for (int round = 0; round < radix_rounds; ++round) {
     const digit d = digit::of(round);
-    count_digit(b, scores, count, d, result.key, m);
+    count_digit(b, row, d, result.key, m);
     auto before = b.template make_local<index_t>();
     sum_above<radix_bins>(b, m, before);
     b.each([&](int t) {
@@ -134,6 +128,13 @@ template <class Block>
     result.ties -= b.uniform(above);
   }
   return result;
+}
+template <class Block>
+[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold find_threshold(Block& b, const float* scores, index_t count,
+                                                               index_t wanted, const digit_memory<Block>& m) {
+  auto none = key_room<Block>::take(b, 0);
+  row_keys<Block> row(scores, count, none);
+  return find_threshold(b, row, wanted, m);
 }
 
 }  // namespace kvevict::detail

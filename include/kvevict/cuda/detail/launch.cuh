@@ -48,7 +48,9 @@ class stream_device {
     if (changed_) cudaSetDevice(callers_);
   }
   [[nodiscard]] status found() const { return status_of(error_); }
-  [[nodiscard]] int number() const { return device_; }
+  [[nodiscard]] status attribute(cudaDeviceAttr which, int& value) const {
+    return status_of(cudaDeviceGetAttribute(&value, which, device_));
+  }
 
  private:
   int device_ = 0, callers_ = 0;
@@ -66,7 +68,7 @@ template <int Threads, class Body>
   int clusters = 0;
   status s = device.found();
   if (s.ok()) s = status_of(cudaFuncGetAttributes(&attributes, &run_kernel<Threads, Body>));
-  if (s.ok()) s = status_of(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device.number()));
+  if (s.ok()) s = device.attribute(cudaDevAttrClusterLaunch, clusters);
   if (s.ok() && clusters != 0 && attributes.ptxVersion >= 90 && attributes.binaryVersion >= 90) size = wanted;
   return s;
 }

@@ -7,8 +7,6 @@
 
 namespace kvevict::detail {
 
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr float not_a_number() { return bits_as<float>(0x7fc00000u); }
-
 /// The score that a key stands for; +0 for both zeros.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float score_of(std::uint32_t key) {
   const std::uint32_t number = key ^ 0x80000000u;
@@ -26,11 +24,27 @@ KVEVICT_HOST_DEVICE void write_receipt(Block& b, const float* scores, const row_
   auto all = b.template make_local<double>(), stays = all, before = all, refuses = all;
   b.each([&](int t) {
     all[t] = stays[t] = refuses[t] = 0;
-    for (offset_t i = t; i < plan.length; i += b.threads()) {
-      all[t] += static_cast<double>(scores[i]);
-      if (!(scores[i] >= 0)) refuses[t] = 1;
+    // Several loads at a time, since one would wait for the one before.
+    constexpr int at_once = 4;
+    KVEVICT_ROLLED for (offset_t first = t; first < plan.length; first += at_once * b.threads()) {
+      float score[at_once];
+      KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+        const offset_t i = first + k * b.threads();
+        score[k] = i < plan.length ? scores[i] : 0;
+      }
+      KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+        all[t] += static_cast<double>(score[k]);
+        if (!(score[k] >= 0)) refuses[t] = 1;
+      }
     }
-    for (offset_t i = t; i < kept; i += b.threads()) stays[t] += static_cast<double>(scores[retained[i]]);
+    KVEVICT_ROLLED for (offset_t first = t; first < kept; first += at_once * b.threads()) {
+      float score[at_once];
+      KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+        const offset_t i = first + k * b.threads();
+        score[k] = i < kept ? scores[retained[i]] : 0;
+      }
+      KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) stays[t] += static_cast<double>(score[k]);
+    }
   });
   const double sum = exclusive_sums<double>(b, all, before, of_warps);
   const double sum_kept = exclusive_sums<double>(b, stays, before, of_warps);

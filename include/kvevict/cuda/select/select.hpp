@@ -26,6 +26,7 @@ struct select_task {
   offset_t* offsets = nullptr;      ///< [rows + 1]
   row_receipt* receipts = nullptr;  ///< [rows], or null
   offset_t entry_bytes = 0;
+  index_t key_fours = 0;  ///< keys, by fours, for which a block has shared memory
 
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t length(index_t row) const {
     return static_cast<index_t>(score_offsets[row + 1] - score_offsets[row]);
@@ -48,99 +49,110 @@ struct select_task {
   return p.possible() ? p.nominal - p.kept.count() : p.room();
 }
 
-/// Shared memory of a selection: that of a search, and a value of each kind per warp.
+/// Shared memory of a selection: that of a search, a value of each kind per warp, and keys.
 template <class Block>
 struct selection_memory {
   digit_memory<Block> digits;
   decltype(std::declval<Block&>().template shared<offset_t>(0)) sums;
-  typename digit_memory<Block>::words stays_of, ties_of;
   decltype(std::declval<Block&>().template shared<double>(0)) doubles;
+  key_room<Block> keys;
 
-  KVEVICT_HOST_DEVICE static selection_memory take(Block& b) {
+  KVEVICT_HOST_DEVICE static selection_memory take(Block& b, index_t key_fours = 0) {
     const auto digits = digit_memory<Block>::take(b);
     const auto sums = b.template shared<offset_t>(warp_threads);
-    const auto stays = b.template shared<index_t>(warp_threads), ties = b.template shared<index_t>(warp_threads);
-    return {digits, sums, stays, ties, b.template shared<double>(warp_threads)};
+    const auto doubles = b.template shared<double>(warp_threads);
+    return {digits, sums, doubles, key_room<Block>::take(b, key_fours)};
   }
 };
 inline constexpr offset_t selection_memory_bytes =
-    digit_memory_bytes + warp_threads * (sizeof(offset_t) + 2 * sizeof(index_t) + sizeof(double));
+    digit_memory_bytes + warp_threads * (sizeof(offset_t) + sizeof(double));
 
-/// Writes the slots with scores that stay, ascending: every warp takes a stretch of the row, counts what stays in it,
-/// and writes it behind what the warps before it keep.
-template <class Block, class Shared>
-KVEVICT_HOST_DEVICE void write_selected(Block& b, const float* scores, index_t count, row_threshold limit,
-                                        index_t first_slot, index_t* out, const Shared& stays_of,
-                                        const Shared& ties_of) {
-  const int warps = b.threads() / warp_threads;
-  const offset_t steps = (static_cast<offset_t>(count) + b.threads() - 1) / b.threads();
-  auto stays = b.template make_local<bool>(), ties = b.template make_local<bool>();
-  auto stays_before = b.template make_local<index_t>(), ties_before = b.template make_local<index_t>();
-  const auto slot_of = [&](int t, offset_t step) {
-    return (t / warp_threads * steps + step) * warp_threads + t % warp_threads;
-  };
-  const auto look = [&](offset_t step) {
+/// Writes the slots with scores that stay, ascending. A stretch of the row at a time, every key that stays or ties
+/// leaves a bit in shared memory; then a thread has some words of these bits, and writes behind those before it.
+template <class Block>
+KVEVICT_HOST_DEVICE void write_selected(Block& b, const row_keys<Block>& row, row_threshold limit, index_t first_slot,
+                                        index_t* out, const selection_memory<Block>& memory) {
+  constexpr index_t most_words = radix_bins / 2, fours_of_word = 8, most_fours = most_words * fours_of_word;
+  const auto& bits = memory.digits.bins;                       // first those that stay, then ties
+  auto own = b.template make_local<offset_t>(), before = own;  // stays and, 2^32 each, ties
+  offset_t so_far = 0;
+  KVEVICT_ROLLED for (index_t start = 0; start < row.fours(); start += most_fours) {
+    const index_t fours = least(row.fours() - start, most_fours), words = (fours + fours_of_word - 1) / fours_of_word;
     b.each([&](int t) {
-      const offset_t i = slot_of(t, step);
-      const std::uint32_t key = i < count ? radix_key(scores[i]) : 0;
-      stays[t] = i < count && key > limit.key;
-      ties[t] = i < count && key == limit.key;
+      KVEVICT_ROLLED for (index_t i = t; i < words; i += b.threads()) {
+        bits.store(t, i, 0);
+        bits.store(t, most_words + i, 0);
+      }
     });
-  };
-  b.each([&](int t) { stays_before[t] = ties_before[t] = 0; });
-  for (offset_t step = 0; step < steps; ++step) {
-    look(step);
-    const auto stay = b.ballot(stays), tie = b.ballot(ties);
+    b.sync();
     b.each([&](int t) {
-      stays_before[t] += bits_set(stay[t]);
-      ties_before[t] += bits_set(tie[t]);
+      KVEVICT_ROLLED for (index_t four = t * fours_at_once; four < fours; four += fours_at_once * b.threads()) {
+        key_batch keys;
+        row.load(b, t, start + four, 1, keys);
+        std::uint32_t stay = 0, tie = 0;
+        KVEVICT_UNROLLED for (int i = 0; i < 4 * fours_at_once; ++i) {
+          const std::uint32_t key = keys.of[i / 4].x[i % 4];
+          stay |= (key > limit.key ? 1u : 0u) << i;
+          tie |= (key == limit.key ? 1u : 0u) << i;
+        }
+        // Absent keys tie with NaN. Those behind the row come after all ties.
+        if (start + four == 0) tie &= ~0u << row.before();
+        const index_t word = four / fours_of_word, shift = four % fours_of_word * 4;
+        if (stay != 0) bits.add(t, word, static_cast<index_t>(stay << shift));
+        if (tie != 0) bits.add(t, most_words + word, static_cast<index_t>(tie << shift));
+      }
     });
+    b.sync();
+    const index_t words_of_thread = (words + b.threads() - 1) / b.threads();
+    const auto each_word = [&](int t, const auto& f) {
+      const offset_t first = static_cast<offset_t>(t) * words_of_thread;
+      KVEVICT_ROLLED for (offset_t w = first; w < first + words_of_thread && w < words; ++w)
+          f(w, static_cast<std::uint32_t>(bits.load(t, w)), static_cast<std::uint32_t>(bits.load(t, most_words + w)));
+    };
+    b.each([&](int t) {
+      own[t] = 0;
+      each_word(t, [&](offset_t, std::uint32_t stay, std::uint32_t tie) {
+        own[t] += bits_set(stay) + (static_cast<offset_t>(bits_set(tie)) << 32);
+      });
+    });
+    const offset_t all = exclusive_sums<offset_t>(b, own, before, memory.sums);
+    b.each([&](int t) {
+      auto stays = static_cast<index_t>((so_far + before[t]) & 0x7fffffff);
+      auto ties = static_cast<index_t>((so_far + before[t]) >> 32);
+      each_word(t, [&](offset_t w, std::uint32_t stay, std::uint32_t tie) {
+        const std::uint32_t slot = row.slot(start + static_cast<index_t>(w) * fours_of_word);
+        KVEVICT_ROLLED for (std::uint32_t left = stay | tie; left != 0; left &= left - 1) {
+          const auto i = static_cast<std::uint32_t>(bits_set(~left & (left - 1)));  // the lowest bit
+          const bool ties_here = (tie >> i & 1) != 0;
+          if (!ties_here || ties < limit.ties)
+            out[stays + least(ties, limit.ties)] = first_slot + static_cast<index_t>(slot + i);
+          (ties_here ? ties : stays) += 1;
+        }
+      });
+    });
+    so_far += all;
+    b.sync();
   }
-  b.each([&](int t) {
-    if (t % warp_threads != 0) return;
-    stays_of.store(t, t / warp_threads, stays_before[t]);
-    ties_of.store(t, t / warp_threads, ties_before[t]);
-  });
-  b.sync();
-  b.each([&](int t) {
-    stays_before[t] = ties_before[t] = 0;
-    KVEVICT_ROLLED for (int w = 0; w < t / warp_threads && w < warps; ++w) {
-      stays_before[t] += stays_of.load(t, w);
-      ties_before[t] += ties_of.load(t, w);
-    }
-  });
-  for (offset_t step = 0; step < steps; ++step) {
-    look(step);
-    const auto stay = b.ballot(stays), tie = b.ballot(ties);
-    b.each([&](int t) {
-      const index_t ties_here = ties_before[t] + bits_set(tie[t] & lanes_below(t));
-      if (stays[t] || (ties[t] && ties_here < limit.ties))
-        out[stays_before[t] + bits_set(stay[t] & lanes_below(t)) + least(ties_here, limit.ties)] =
-            first_slot + static_cast<index_t>(slot_of(t, step));
-      stays_before[t] += bits_set(stay[t]);
-      ties_before[t] += bits_set(tie[t]);
-    });
-  }
-  b.sync();
 }
 
 /// out[kept] = the slots of a row that stay, ascending: the protected ones and the best of the others.
 template <class Block>
 [[nodiscard]] KVEVICT_HOST_DEVICE row_threshold write_retained(Block& b, const float* scores, const row_plan& plan,
                                                                index_t kept, index_t* out,
-                                                               const selection_memory<Block>& memory) {
+                                                               selection_memory<Block>& memory) {
   const index_t sinks = kept < plan.length ? plan.kept.sinks : kept;
   const index_t recent = kept < plan.length ? plan.kept.recent : 0;
   const index_t free_budget = kept - sinks - recent;
   b.each([&](int t) {
-    for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
-    for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
+    KVEVICT_ROLLED for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
+    KVEVICT_ROLLED for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
   });
   row_threshold limit{};
   if (free_budget > 0) {
     const index_t count = plan.length - sinks - recent;
-    limit = find_threshold(b, scores + sinks, count, free_budget, memory.digits);
-    write_selected(b, scores + sinks, count, limit, sinks, out + sinks, memory.stays_of, memory.ties_of);
+    row_keys<Block> row(scores + sinks, count, memory.keys);
+    limit = find_threshold(b, row, free_budget, memory.digits);
+    write_selected(b, row, limit, sinks, out + sinks, memory);
   }
   return limit;
 }
@@ -148,7 +160,7 @@ template <class Block>
 /// Offset, slots and receipt of a row that retains `kept` slots behind the `first` ones of the rows before it.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task, index_t row, offset_t first,
-                                         index_t kept, const selection_memory<Block>& memory) {
+                                         index_t kept, selection_memory<Block>& memory) {
   const auto rows = static_cast<index_t>(task.shape.rows());
   const row_plan plan = task.plan(row);
   b.each([&](int t) {
@@ -170,7 +182,7 @@ KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task
 /// The kernel: the row that the block has, whose budget is known.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
-  const auto memory = selection_memory<Block>::take(b);
+  auto memory = selection_memory<Block>::take(b, task.key_fours);
   const index_t row = b.index();
   auto own = b.template make_local<offset_t>(), before = b.template make_local<offset_t>();
   b.each([&](int t) {
