@@ -25,9 +25,14 @@ template <input_kind Kind, class Inputs>
 [[nodiscard]] constexpr index_t blocks_per_row(offset_t rows, offset_t busy, offset_t enough) {
   return static_cast<index_t>(greatest<offset_t>(1, least(busy, (enough + rows - 1) / rows)));
 }
-/// Those of attention: as many as fill a large device twice, but none without a tile.
+/// Those of columns and means, with a slot per thread at a time.
+[[nodiscard]] constexpr index_t column_blocks_per_row(offset_t rows, index_t longest, offset_t enough = 2048) {
+  return blocks_per_row(rows, (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads, enough);
+}
+/// Those of attention: each fetches the queries anew, and a multiprocessor may have room for one. So no more than fill
+/// a large device four times, which leaves a small part of it idle at the end.
 [[nodiscard]] constexpr index_t attention_blocks_per_row(offset_t rows, index_t longest) {
-  return blocks_per_row(rows, (static_cast<offset_t>(longest) + attention_threads - 1) / attention_threads, 2048);
+  return column_blocks_per_row(rows, longest, 512);
 }
 /// Those of a pass: the last to end shall be a small part of them.
 template <class Pass>
@@ -131,7 +136,7 @@ template <class Source, class Inputs, class Given>
   const offset_t rows = in.cache.shape().rows();
   given_task<Source, std::remove_cvref_t<decltype(in.cache)>, Given, std::remove_cvref_t<decltype(positions)>> task{
       source, in.cache, given, positions, group_size(in)};
-  task.blocks_per_row = attention_blocks_per_row(rows, on.longest);
+  task.blocks_per_row = column_blocks_per_row(rows, on.longest);
   task.out = columns_out(on, in, m);
   return launch<attention_threads>(on, rows * task.blocks_per_row, 0, given_body<decltype(task)>{task});
 }
@@ -192,7 +197,7 @@ template <class Policy, class Inputs>
   result = launch<program_threads>(on, shape.rows(), program_memory_bytes, program_body<decltype(task)>{task});
   if constexpr (score::layer_wide<scorer_type>) {
     const offset_t layers = static_cast<offset_t>(shape.layers) * shape.seqs;
-    task.blocks_per_layer = attention_blocks_per_row(layers, on.longest);
+    task.blocks_per_layer = column_blocks_per_row(layers, on.longest);
     if (result.ok())
       result = launch<mean_threads>(on, layers * task.blocks_per_layer, 0, mean_body<decltype(task)>{task});
   }
