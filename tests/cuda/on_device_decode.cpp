@@ -133,7 +133,9 @@ TEST_CASE("on the device: a captured step decodes a whole sequence and keeps the
     for (const bool in_one : {false, true}) {
       CAPTURE(in_one);
       const auto life = [&](index_t dims, index_t capacity) {
-        on_device::decode_life l{.shape = {.layers = 2, .seqs = 1, .kv_heads = 4}, .group = 2};
+        on_device::decode_life l;
+        l.shape = {.layers = 2, .seqs = 1, .kv_heads = 4};
+        l.group = 2;
         l.count = 100 + 10 * every;
         l.dims = dims;
         l.capacity = capacity;
