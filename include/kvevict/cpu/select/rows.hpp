@@ -81,7 +81,8 @@ void select_together(const cpu<Executor>& on, const Rule& rule, const row_scores
         rule, heads, row, [&](index_t i) -> index_t& { return budgets[i]; }, memory.scratch_of(worker), each);
     for (index_t i = 1; i < heads; ++i) offsets[i] = offsets[i - 1] + budgets[i - 1];
     each(heads, [&](index_t i) {
-      select_slots(row(i).length, budgets[i], row(i).kept, out.slots.data + offsets[i], [&] { return keys_of(i); });
+      const pool_row r = row(i);
+      select_slots(r.length, budgets[i], r.kept, out.slots.data + offsets[i], [&] { return r.keys; });
     });
   });
 }
