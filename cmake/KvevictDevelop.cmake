@@ -41,8 +41,8 @@ if(NOT KVEVICT_CUDA STREQUAL "OFF" AND NOT KVEVICT_SANITIZE)
   endif()
 endif()
 
-# kvevict_header_test(): every header is compiled alone, included twice, in two objects that are linked together, so
-# that a missing include, a missing guard and a missing `inline` all fail.
+# kvevict_header_test(): every header is compiled alone, included twice, and linked with an object that includes all of
+# them, so that a missing include, a missing guard and a missing `inline` all fail.
 function(kvevict_header_test)
   file(GLOB_RECURSE headers RELATIVE ${PROJECT_SOURCE_DIR}/include CONFIGURE_DEPENDS
        ${PROJECT_SOURCE_DIR}/include/*.hpp)
@@ -51,16 +51,16 @@ function(kvevict_header_test)
     list(REMOVE_ITEM headers kvevict/mpi.hpp)
   endif()
   set(sources)
+  set(all "")
   foreach(header IN LISTS headers)
     string(MAKE_C_IDENTIFIER ${header} id)
-    foreach(copy first second)
-      set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${id}_${copy}.cpp)
-      file(CONFIGURE OUTPUT ${source} CONTENT "#include <${header}>\n#include <${header}>\n")
-      list(APPEND sources ${source})
-    endforeach()
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${id}.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "#include <${header}>\n#include <${header}>\n")
+    list(APPEND sources ${source})
+    string(APPEND all "#include <${header}>\n")
   endforeach()
   set(main ${CMAKE_CURRENT_BINARY_DIR}/headers/main.cpp)
-  file(CONFIGURE OUTPUT ${main} CONTENT "int main() {}\n")
+  file(CONFIGURE OUTPUT ${main} CONTENT "${all}int main() {}\n")
   add_executable(test_headers ${sources} ${main})
   target_link_libraries(test_headers PRIVATE kvevict_develop $<TARGET_NAME_IF_EXISTS:MPI::MPI_CXX>)
   target_compile_options(test_headers PRIVATE -O0)

@@ -3,10 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <barrier>
 #include <cstdlib>
 #include <functional>
-#include <mutex>
 #include <thread>
 
 #include "../support/storage.hpp"
@@ -43,16 +42,13 @@ struct runner {
 /// An engine's thread pool, the smallest there is: threads that wait, and take tasks one by one until none is left.
 class crew {
  public:
-  explicit crew(index_t workers) {
+  explicit crew(index_t workers) : together_(workers) {
     for (index_t w = 1; w < workers; ++w) threads_.emplace_back([this, w] { wait_for_work(w); });
   }
   crew(const crew&) = delete;
   ~crew() {
-    {
-      const std::lock_guard lock(mutex_);
-      leaving_ = true;
-    }
-    called_.notify_all();
+    task_ = nullptr;
+    together_.arrive_and_wait();
     for (std::thread& t : threads_) t.join();
   }
   [[nodiscard]] runner executor() {
@@ -61,51 +57,32 @@ class crew {
 
  private:
   void run(index_t tasks, const one_task& task) {
-    {
-      const std::lock_guard lock(mutex_);
-      task_ = &task;
-      tasks_ = tasks;
-      next_ = index_t(threads_.size()) + 1;
-      arrived_ = 0;
-      working_ = index_t(threads_.size());
-      ++round_;
-    }
-    called_.notify_all();
+    task_ = &task;
+    tasks_ = tasks;
+    next_ = index_t(threads_.size()) + 1;
+    together_.arrive_and_wait();
     work(0);
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [&] { return working_ == 0; });
   }
   /// A worker's first task is its own number, the others it takes as they come. No task starts before all workers are
   /// there, and nothing here orders one task before another: so a race between tasks is one to the sanitizer in every
   /// run, also where the machine has a single core.
   void work(index_t worker) {
-    const auto workers = index_t(threads_.size()) + 1;
-    arrived_.fetch_add(1, std::memory_order_relaxed);
-    while (arrived_.load(std::memory_order_relaxed) < workers) std::this_thread::yield();
     for (index_t t = worker; t < tasks_; t = next_.fetch_add(1, std::memory_order_relaxed)) (*task_)(t, worker);
+    together_.arrive_and_wait();
   }
   void wait_for_work(index_t worker) {
-    for (std::uint64_t seen = 0;;) {
-      {
-        std::unique_lock lock(mutex_);
-        called_.wait(lock, [&] { return leaving_ || round_ != seen; });
-        if (leaving_) return;
-        seen = round_;
-      }
+    while (true) {
+      together_.arrive_and_wait();
+      if (task_ == nullptr) return;
       work(worker);
-      const std::lock_guard lock(mutex_);
-      if (--working_ == 0) done_.notify_one();
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable called_, done_;
+  std::barrier<> together_;  ///< before the tasks, and after them
   std::vector<std::thread> threads_;
   const one_task* task_ = nullptr;
-  std::atomic<index_t> next_{0}, arrived_{0};
-  index_t tasks_ = 0, working_ = 0;
-  std::uint64_t round_ = 0;
-  bool leaving_ = false;
+  std::atomic<index_t> next_{0};
+  index_t tasks_ = 0;
 };
 
 const runner one_after_another{1, [](index_t tasks, const one_task& task) { serial::run(tasks, task); }};
