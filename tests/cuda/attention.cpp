@@ -33,6 +33,7 @@ struct run_options {
   index_t blocks_per_row = 1;
   bool join = false;
   std::uint32_t seed = 1;
+  detail::heads_as heads = detail::heads_as::each;
 };
 
 /// The tokens a row has seen, and the position of every slot.
@@ -106,13 +107,25 @@ std::vector<std::vector<double>> naive(const content<E>& c, const Attention& how
   return out;
 }
 
+/// What a slot gets from all heads of a group.
+double of_group(const std::vector<std::vector<double>>& columns, index_t row, index_t heads, std::size_t slot,
+                detail::heads_as as) {
+  double sum = 0, most = 0;
+  for (index_t h = 0; h < heads; ++h) {
+    const double x = columns[std::size_t(row * heads + h)][slot];
+    sum += x;
+    most = std::max(most, x);
+  }
+  return as == detail::heads_as::max ? most : as == detail::heads_as::mean ? sum / heads : sum;
+}
+
 /// The kernels in the order in which an entry point launches them.
 template <class Products, class Task>
 std::vector<float> simulated_columns(Task task, index_t most, index_t window, const run_options& o) {
   const auto rows = index_t(task.cache.shape().rows());
   const index_t blocks = rows * o.blocks_per_row;
   task.blocks_per_row = o.blocks_per_row;
-  task.out = {nullptr, offset_t{most + 1} * task.group_size, most + 1};
+  task.out = detail::column_output::of(o.heads, task.group_size, most + 1);
   std::vector<float> out(std::size_t(rows * task.out.row), -7);
   task.out.data = out.data();
   std::vector<cache_line> scratch;
@@ -176,10 +189,13 @@ void check_columns(const content<E>& c, const Cache& cache, const Attention& how
   CAPTURE(o.threads);
   CAPTURE(o.seed);
   const double bound = 1.5e-6 + 1e-8 * cache.keys().dims();  // a sum in fp32 of that many products
+  const index_t kept = o.heads == detail::heads_as::each ? c.group : 1;
   for (index_t r = 0; r < c.shape.rows(); ++r)
-    for (index_t h = 0; h < c.group; ++h) {
-      const auto& column = expected[std::size_t(r * c.group + h)];
-      const float* const found = got.data() + (r * c.group + h) * offset_t{c.most + 1};
+    for (index_t h = 0; h < kept; ++h) {
+      auto column = expected[std::size_t(r * c.group + h)];
+      if (kept < c.group)
+        for (std::size_t j = 0; j < column.size(); ++j) column[j] = of_group(expected, r, c.group, j, o.heads);
+      const float* const found = got.data() + (r * kept + h) * offset_t{c.most + 1};
       const double largest = *std::max_element(column.begin(), column.end());
       double worst = 0;
       for (std::size_t j = 0; j < column.size(); ++j)
@@ -214,7 +230,7 @@ void check_drawn(index_t dims, std::uint32_t seed, std::initializer_list<index_t
   const auto length = [&] { return index_t(1 + chance() % 180); };
   const content<E> c({.layers = pick({1, 2}), .seqs = 2, .kv_heads = pick({1, 2})}, {length(), length()}, dims, 4,
                      pick({1, 4, 3}), seed);
-  const run_options o{pick(threads), pick({1, 2, 5}), chance() % 3 == 0, seed};
+  const run_options o{pick(threads), pick({1, 2, 5}), chance() % 3 == 0, seed, detail::heads_as(seed % 4)};
   beside extra;
   if (chance() % 2 == 0) invent_positions(c, extra, seed);
   const index_t window = pick({1, 8, 32, 13, score::all_rows});

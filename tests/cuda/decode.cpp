@@ -232,6 +232,7 @@ struct on_the_device {
       if (Room::joint) {
         shared[room.memory.share.reached] = detail::share_memory::reached_count(shape.rows());
         shared[room.memory.share.budgets] = shape.rows();
+        shared[room.memory.share.limits] = shape.rows();
       }
       simulated::run_teams(units, 1 + int(chance() % 2), wide, bytes, std::uint32_t(chance()), shared, kernel);
     }
@@ -368,14 +369,14 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
   const auto rows = index_t(d.shape.rows());
   std::vector<offset_t> offsets(std::size_t(rows) + 1), kept_offsets(offsets.size());
   std::vector<index_t> budget_lengths(std::size_t(rows), -1), slots_kept(std::size_t(rows * capacity));
-  std::vector<float> columns(std::size_t(rows * group * capacity), NAN), scores(std::size_t(rows * capacity), NAN);
+  std::vector<float> scores(std::size_t(rows * capacity), NAN);
   d.run(1, detail::lay_out_bytes, in,
         [&](auto& b, const auto& of) { detail::lay_out_rows(b, of, offsets.data(), budget_lengths.data()); });
-  const detail::column_output out{columns.data(), offset_t{group} * capacity, capacity};
+  const ragged<float> scored{scores.data(), offsets.data(), rows};
+  const simulated::columns columns(d.policy, in, capacity, scored);
   if constexpr (detail::attention_sources<decltype(d.policy.scorer())> != 0)
-    simulated_columns(d, in, detail::attention_of(d.policy.scorer()), out);
-  simulated::score(d.policy, in, ragged<float>{scores.data(), offsets.data(), rows}, capacity, columns,
-                   {d.threads(), std::uint32_t(d.chance()), 2});
+    simulated_columns(d, in, detail::attention_of(d.policy.scorer()), columns.out);
+  simulated::score(d.policy, in, scored, capacity, columns.out, {d.threads(), std::uint32_t(d.chance()), 2});
   detail::select_task<decltype(d.policy.rule())> task{
       .rule = d.policy.rule(), .protection = d.policy.protection(), .shape = d.shape};
   task.scores = scores.data();
@@ -390,13 +391,13 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
   carver place(share.get().data);
   const auto memory = detail::share_memory::take(place, rows);
   if constexpr (decltype(d.policy.rule())::joint) {
-    simulated::run_teams(d.shape.layers * d.shape.seqs, 2, 64,
-                         detail::selection_memory_bytes + detail::share_pool_bytes, 3,
-                         {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
-                         [&](simulated::block& b) {
-                           auto shared = detail::selection_memory<simulated::block>::take(b);
-                           detail::share_pool(b, task, memory, shared);
-                         });
+    simulated::run_teams(
+        d.shape.layers * d.shape.seqs, 2, 64, detail::selection_memory_bytes + detail::share_pool_bytes, 3,
+        {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}, {memory.limits, rows}},
+        [&](simulated::block& b) {
+          auto shared = detail::selection_memory<simulated::block>::take(b);
+          detail::share_pool(b, task, memory, shared);
+        });
     task.budgets = memory.budgets;
   }
   d.run(rows, detail::selection_memory_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });

@@ -245,6 +245,7 @@ inline void check_workspace(choices& c) {
   laid_out([&](carver& from) { return detail::share_memory::take(from, rows); },
            [&](const detail::share_memory& m, taken_pieces& pieces) {
              pieces.add(m.budgets, rows);
+             pieces.add(m.limits, rows);
              pieces.add(m.reached, detail::share_memory::reached_count(rows));
              pieces.add(m.members, rows);
              pieces.add(m.floors, rows);

@@ -52,25 +52,26 @@ std::vector<std::vector<float>> simulated_scores(const Policy& policy, const Inp
   const cache_shape shape = in.cache.shape();
   const auto rows = index_t(shape.rows());
   const index_t group = group_size(in);
-  std::vector<float> columns(std::size_t(rows * group * room), NAN), flat;
+  std::vector<float> flat;
   std::vector<offset_t> offsets{0};
   for (index_t r = 0; r < rows; ++r) offsets.push_back(offsets.back() + in.cache.length(shape.row(r)));
   flat.resize(std::size_t(offsets.back()));
+  const ragged<float> out_rows{flat.data(), offsets.data(), rows};
+  const simulated::columns columns(policy, in, room, out_rows);
   const auto source = detail::attention_of(policy.scorer());
   const auto run = [&](const auto& positions) {
     const auto& given = in.template get<input_kind::attention>();
     const index_t blocks = index_t(1 + seed % 3);
     const detail::given_task<std::remove_const_t<decltype(source)>, std::remove_cvref_t<decltype(in.cache)>,
                              std::remove_cvref_t<decltype(given)>, std::remove_cvref_t<decltype(positions)>>
-        task{source, in.cache, given, positions, group, blocks, {columns.data(), offset_t{group} * room, room}};
+        task{source, in.cache, given, positions, group, blocks, columns.out};
     simulated::run_grid(rows * blocks, 32, 0, seed, [&](simulated::block& b) { detail::given_columns(b, task); });
   };
   if constexpr (Inputs::template has<input_kind::positions>)
     run(in.template get<input_kind::positions>());
   else
     run(detail::not_given{});
-  simulated::score(policy, in, ragged<float>{flat.data(), offsets.data(), rows}, room, columns,
-                   {64, seed, index_t(1 + seed % 2)});
+  simulated::score(policy, in, out_rows, room, columns.out, {64, seed, index_t(1 + seed % 2)});
   std::vector<std::vector<float>> out;
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
     out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);

@@ -75,6 +75,18 @@ struct case_of_rows {
     for (index_t d = 0; d < 6; ++d) sum += content.values[std::size_t(r)][std::size_t(j * 6 + d)];
     return sum * sum;
   }
+  /// As the kernels of attention leave it.
+  void put_attention(const detail::column_output& columns) const {
+    struct {
+      void store(int, float* to, float x) const { *to = x; }
+    } no_block;
+    for (index_t r = 0; r < content.shape.rows(); ++r)
+      for (index_t j = 0; j < length(r); ++j) {
+        float all = NAN;
+        for (index_t h = 0; h < columns.heads; ++h)
+          columns.put(no_block, 0, r, h, j, attention[std::size_t((r * content.group + h) * room + j)], all);
+      }
+  }
   [[nodiscard]] strided by_slot() const { return hnd(content.shape.seqs, content.shape.kv_heads, room, 1); }
   [[nodiscard]] auto position() const { return position_view{positions.data(), by_slot(), seen.data()}; }
   [[nodiscard]] auto norm() const { return value_norm_view{norms.data(), by_slot()}; }
@@ -94,8 +106,11 @@ scored simulated_scores(const Policy& policy, const Inputs& in, const case_of_ro
   std::vector<offset_t> offsets{0};
   for (index_t r = 0; r < shape.rows(); ++r) offsets.push_back(offsets.back() + in.cache.length(shape.row(r)));
   std::vector<float> flat(static_cast<std::size_t>(offsets.back()), -77.0F);
-  simulated::score(policy, in, ragged<float>{flat.data(), offsets.data(), index_t(shape.rows())}, rows.room,
-                   rows.attention, how);
+  const ragged<float> scores{flat.data(), offsets.data(), index_t(shape.rows())};
+  const simulated::columns columns(policy, in, rows.room, scores);
+  if constexpr (detail::attention_sources<std::remove_cv_t<decltype(policy.scorer())>> != 0)
+    rows.put_attention(columns.out);
+  simulated::score(policy, in, scores, rows.room, columns.out, how);
   scored out;
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
     out.emplace_back(flat.begin() + offsets[r], flat.begin() + offsets[r + 1]);

@@ -93,9 +93,10 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
     carver place(workspace_of(scratch).data);
     const auto memory = detail::share_memory::take(place, rows);
     const bool alone = in.pools > 0 || seed % 4 == 0;
-    simulated::run_teams(in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads, bytes, seed,
-                         {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}},
-                         [&](simulated::block& b) { detail::select_pool(b, task, memory, alone); });
+    simulated::run_teams(
+        in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads, bytes, seed,
+        {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}, {memory.limits, rows}},
+        [&](simulated::block& b) { detail::select_pool(b, task, memory, alone); });
     if (!alone) return;
     task.budgets = memory.budgets;
     simulated::run_grid(rows, threads, bytes, seed, [&](simulated::block& b) { detail::select_row(b, task); });

@@ -277,12 +277,16 @@ bug("Bits of keys that stay are read when all are there", "a missing barrier", "
     "static_cast<index_t>(tie << shift));\n      }\n    });", on_select)
 bug("Keys before a row do not tie with its own", "they do", "cuda/select/select.hpp",
     "if (start + four == 0) tie &= ~0u << row.before();", "", on_select)
+bug("Keys that a pass leaves in shared memory are its row's", "the row before is still named", "cuda/select/select.hpp",
+    "    b.sync();\n  }\n  row.passed();", "    b.sync();\n  }", on_select)
 bug("A row whose budget is impossible is kept whole", "what the rule gives", "cuda/select/select.hpp",
     "return p.possible() ? p.alone() : p.length;", "return p.alone();", on_select)
 bug("Slots for which there is no room are not written", "off by one", "cuda/select/select.hpp",
     "if (first + kept > task.slots_room) return;", "if (first + kept > task.slots_room + 1) return;", on_select)
 bug("The lowest key stands for NaN", "for -0", "cuda/select/receipt.hpp",
     "if (number == 0x80000000u) return not_a_number();", "", on_functions)
+bug("A receipt's threshold is that of evictable slots", "of all", "cuda/select/receipt.hpp",
+    "i >= plan.kept.sinks && i < kept - plan.kept.recent", "i < kept", on_select)
 bug("Counts of two rounds have memory of their own", "of one", "cuda/budget/across_ranks.hpp",
     "return 2 * rows * (digit_bins + 1);", "return rows * (digit_bins + 1);", on_functions)
 bug("A page belongs to one (layer, sequence)", "layers as close as sequences", "view/paged.hpp",
@@ -296,6 +300,8 @@ bug("Blocks of a team see each other's counts", "the team does not wait", "cuda/
 bug("A block gives what a mixture leaves to the largest remainders", "> and >=", "cuda/budget/split.hpp",
     "if (key(t, i) > limit.key ||", "if (key(t, i) >= limit.key ||", on_select)
 bug("A block gives a full row no more", "what the others get", "cuda/budget/split.hpp", "least(spare(i), each)", "each", on_select)
+bug("A row takes the joint threshold only where it divides what the row keeps", "floors are forgotten",
+    "cuda/budget/share.hpp", "if (ties >= 0 && ties <= counts[i].equal)", "if (ties >= 0)", on_select)
 bug("A round's counts do not touch those of the round before", "one memory", "cuda/budget/share.hpp",
     "(round % 2 * rows + first + i)", "(0 * round * rows + first + i)", on_select)
 bug("The joint search on the device counts a floor as stays", "the floor is forgotten", "cuda/budget/share.hpp",
@@ -391,6 +397,8 @@ bug("A maximum over a window passes over NaN", "NaN stays", "cuda/score/pool.hpp
     "if (x > best || best != best) best = x;", "if (x > best) best = x;", on_score)
 bug("A draw spares the first of equal scores, and no more", "one more", "cuda/score/position.hpp",
     "(key == limit.key && j < last_tie)", "(key == limit.key && j <= last_tie)", on_score)
+bug("Columns of a group meet as they are written", "the first is forgotten", "cuda/score/columns.hpp",
+    "all = from_head == 0 ? x", "all = from_head <= 1 ? x", "kernels:cuda/given")
 bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/kernel.hpp",
     "b, length, heads, 0.0F,", "b, length, greatest(1, heads - 1), 0.0F,", on_score)
 bug("No piece of an entry lies behind its end", "off by one", "cuda/compact/pieces.hpp",

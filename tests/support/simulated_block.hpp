@@ -149,8 +149,10 @@ class block {
     return from;
   }
   template <class T>
-  [[nodiscard]] own_array<T> global(T* data, offset_t count) {
-    return {data, count, &words_, &now_};
+  [[nodiscard]] own_array<T> global(T* data, offset_t count, bool given = false) {
+    const own_array<T> array{data, count, &words_, &now_};
+    if (given) array.take_as_given();
+    return array;
   }
   /// The matrices are put together from what the lanes hold, multiplied, and taken apart again.
   template <class Element, class Sums, class Rows, class Columns>

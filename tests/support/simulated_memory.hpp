@@ -181,6 +181,10 @@ class own_array {
     each_word(i, [&](touched& w) { w.write(thread, *now_); });
     data_[i] = value;
   }
+  /// What it holds may be read.
+  void take_as_given() const {
+    for (offset_t i = 0; i < count_; ++i) each_word(i, [](touched& w) { w.written = true; });
+  }
 
  private:
   T* data_;

@@ -17,17 +17,36 @@ struct launched {
   bool whole_rows = true;
 };
 
-/// Scores of all rows into `out`; `columns` are what attention gives, [rows][group_size][longest].
+/// Where the columns go that attention gives to rows whose scores go to `to`.
+struct columns {
+  kvevict::detail::column_output out;
+  std::vector<float> memory;
+
+  template <class Policy, class Inputs>
+  columns(const Policy& policy, const Inputs& in, index_t longest, const kvevict::ragged<float>& to) {
+    using scorer = std::remove_cv_t<decltype(policy.scorer())>;
+    out = kvevict::detail::column_output::of(kvevict::detail::columns_as<scorer>, group_size(in), longest);
+    if (kvevict::detail::columns_in_place<scorer>) {
+      out.data = to.data;
+      out.offsets = to.offsets;
+    } else {
+      memory.resize(std::size_t(in.cache.shape().rows() * out.row), NAN);
+      out.data = memory.data();
+    }
+  }
+};
+
+/// Scores of all rows into `out`.
 template <class Policy, class Inputs, class Out>
-void score(const Policy& policy, const Inputs& in, const Out& out, index_t longest, std::vector<float> columns,
-           const launched& how) {
+void score(const Policy& policy, const Inputs& in, const Out& out, index_t longest,
+           const kvevict::detail::column_output& columns, const launched& how) {
   namespace detail = kvevict::detail;
   const auto scorer = policy.scorer();
   using scorer_type = std::remove_cv_t<decltype(scorer)>;
   const kvevict::cache_shape shape = in.cache.shape();
   const auto rows = index_t(shape.rows());
   detail::program_extent extent = detail::extent_on_device(in, longest);
-  extent.columns = columns.data();
+  extent.columns = columns;
   kvevict::carver count;
   detail::take_slot_numbers(count, scorer, in, rows, extent);
   host::scratch numbers(count.bytes());

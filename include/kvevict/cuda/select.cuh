@@ -100,6 +100,7 @@ template <class Rule>
                                             pool_body<Rule>{task, memory, alone}, team);
     if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
+    task.limits = memory.limits;
   }
   return launch_rows(on, task);
 }

@@ -12,17 +12,19 @@ namespace kvevict::detail {
 
 /// Memory of the device for joint budgets.
 struct share_memory {
-  index_t* budgets;     ///< [rows], the result
-  index_t* reached;     ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
-  index_t* members;     ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
-  index_t* floors;      ///< [rows]: least evictable slots that stay
-  pool_counts* counts;  ///< [rows]: what the split needs to know
-  index_t* share;       ///< [rows]
-  float* remainder;     ///< [rows]
+  index_t* budgets;       ///< [rows], the result
+  row_threshold* limits;  ///< [rows]: the joint threshold, where the row keeps what it divides; else unknown
+  index_t* reached;       ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
+  index_t* members;       ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
+  index_t* floors;        ///< [rows]: least evictable slots that stay
+  pool_counts* counts;    ///< [rows]: what the split needs to know
+  index_t* share;         ///< [rows]
+  float* remainder;       ///< [rows]
 
   static constexpr share_memory take(carver& from, offset_t rows) {
     share_memory m{};
     m.budgets = from.take<index_t>(rows);
+    m.limits = from.take<row_threshold>(rows);
     m.reached = from.take<index_t>(reached_count(rows));
     m.members = from.take<index_t>(rows);
     m.floors = from.take<index_t>(rows);
@@ -138,14 +140,16 @@ template <class Block, class Parts, class Stay>
   return b.uniform(found);
 }
 
-/// Final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says. `Task` is a
-/// `select_task` or has its rule, shape, pools, `plan` and `scores_of`.
+/// Final budgets of the rows of one pool, the kv_heads of one (layer, sequence) or what the caller says; and the joint
+/// threshold for the rows that need not search one of their own: only a floor or a mixture keeps something else. `Task`
+/// is a `select_task` or has its rule, shape, pools, `plan` and `scores_of`.
 template <class Block, class Task>
 KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memory& memory,
                                     selection_memory<Block>& shared) {
   const digit_memory<Block>& m = shared.digits;
   const auto& sums = shared.sums;
   const auto reached = b.team(memory.reached), budgets = b.team(memory.budgets);
+  const auto limits = b.team(memory.limits);
   const pool_rows_on_device pool = list_pool(b, task.pools, task.shape, memory.members, m.of_warps);
   const index_t count = pool.count, first = pool.first;
   const offset_t rows = task.shape.rows();
@@ -211,8 +215,16 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
   const auto counts_of = [&](index_t i) { return counts[i]; };
   if (total > 0) split_pool(b, task.rule, count, total, counts_of, share, memory.remainder + first, m, sums);
   b.each([&](int t) {
-    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads())
-        budgets.store(t, pool.row(i), task.plan(pool.row(i)).kept.count() + share[i]);
+    KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
+      const index_t row = pool.row(i);
+      budgets.store(t, row, task.plan(row).kept.count() + share[i]);
+      row_threshold limit = row_threshold::unknown();
+      if (total > 0) {
+        const index_t ties = share[i] - counts[i].above;
+        if (ties >= 0 && ties <= counts[i].equal) limit = {prefix, ties};
+      }
+      limits.store(t, row, limit);
+    }
   });
 }
 

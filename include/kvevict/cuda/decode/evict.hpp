@@ -35,7 +35,7 @@ struct room_memory {
   index_t* slots = nullptr;    ///< [rows][longest]
   index_t* sources = nullptr;  ///< [rows][longest], where entries are swapped
   index_t* holes = nullptr;    ///< [rows][longest], likewise
-  float* columns = nullptr;    ///< [rows][group_size][longest], where a scorer reads attention
+  column_output columns{};     ///< where a scorer reads attention
   softmax_parts parts{};       ///< where it multiplies queries
   slot_numbers numbers{};
   std::byte* scratch = nullptr;  ///< of the programs of all rows
@@ -134,12 +134,11 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
   using gain = typename std::remove_cvref_t<decltype(task.source)>::gain_type;
   const auto& in = task.score.in;
   const index_t group = task.score.extent.group_size;
-  const offset_t stride = task.longest;
   const auto& positions = in.template get<input_kind::positions>();
   const auto give = [&](const auto& from) {
     using given = given_task<std::remove_cvref_t<decltype(task.source)>, std::remove_cvref_t<decltype(in.cache)>,
                              std::remove_cvref_t<decltype(from)>, std::remove_cvref_t<decltype(positions)>>;
-    const given rows{task.source, in.cache, from, positions, group, 1, {task.memory.columns, group * stride, stride}};
+    const given rows{task.source, in.cache, from, positions, group, 1, task.memory.columns};
     give_columns(b, rows, row, 0, 1);
   };
   if (task.source.window == score::all_rows) {
@@ -154,7 +153,7 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
                    std::remove_const_t<decltype(budget)>>
         attention{task.source, in.cache, queries, {}, positions, budget, group};
     attention.parts = task.memory.parts;
-    attention.out = {task.memory.columns, group * stride, stride};
+    attention.out = task.memory.columns;
     const attention_row multiplied = attention.row(row.index);
     attention_sums<room_products>(b, attention, multiplied, 0);
     b.reuse_shared();
@@ -188,16 +187,23 @@ template <class Block, class Task>
 KVEVICT_HOST_DEVICE void make_room_in(Block& b, const Task& task, const row_id& row) {
   const row_plan plan = task.plan(row.index);
   index_t kept = plan.possible() ? plan.alone() : plan.length;
+  row_threshold limit = row_threshold::unknown();
   if constexpr (Task::joint) {
     const auto budgets = b.team(task.memory.share.budgets);
+    const auto limits = b.team(task.memory.share.limits);
     auto budget = b.template make_local<index_t>();
-    b.each([&](int t) { budget[t] = budgets.load(t, row.index); });
+    auto of_pool = b.template make_local<row_threshold>();
+    b.each([&](int t) {
+      budget[t] = budgets.load(t, row.index);
+      of_pool[t] = limits.load(t, row.index);
+    });
     kept = b.uniform(budget);
+    limit = b.uniform(of_pool);
   }
   if (kept >= plan.length) return;
   index_t* const retained = task.memory.slots + row.index * static_cast<offset_t>(task.longest);
   auto shared = selection_memory<Block>::take(b);
-  static_cast<void>(write_retained(b, task.scores_of(row.index), plan, kept, retained, shared));
+  write_retained(b, task.scores_of(row.index), plan, kept, limit, retained, shared);
   b.sync();
   if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(task.order)>, not_given>) {
     swap_entries(b, task, row, plan.length, retained, kept);

@@ -24,7 +24,8 @@
 ///     ballot(x)                   local<bool> -> local<uint32_t>, bit = lane of the own warp
 ///     shuffle_up(x, n)            the value of the lane n below; of the first n lanes their own
 ///     shuffle_xor(x, n)           the value of the lane whose number differs in the bits of n
-///     global(pointer, count)      an array in the device's memory that no other block touches meanwhile: load, store
+///     global(pointer, count)      an array in the device's memory that no other block touches meanwhile: load, store;
+///                                 what it held before is read only where `given`, a last argument, is true
 ///     mma<Element>(sums, a, b)    sums += a * b, a warp's matrices of 16-bit elements (detail/fragments.hpp)
 ///     sync_warp()                 all threads of the warp have come here
 ///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to the words x[i] .. x[i + 3] of shared memory; of zeros

@@ -82,7 +82,8 @@ class device_block {
     return {__shfl_xor_sync(~0u, x.value, lanes)};
   }
   template <class T>
-  [[nodiscard]] __device__ __forceinline__ static memory<T> global(T* data, offset_t /*count*/) {
+  [[nodiscard]] __device__ __forceinline__ static memory<T> global(T* data, offset_t /*count*/,
+                                                                   bool /*given*/ = false) {
     return {data};
   }
   template <class Element>

@@ -94,6 +94,9 @@ KVEVICT_HOST_DEVICE void sum_above(Block& b, const digit_memory<Block>& m, Local
 struct row_threshold {
   std::uint32_t key = 0;
   index_t ties = 0;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr row_threshold unknown() { return {0, -1}; }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool known() const { return ties >= 0; }
 };
 
 /// The threshold of the best `wanted` scores of a row that has as many, at least 1.

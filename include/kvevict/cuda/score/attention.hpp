@@ -186,8 +186,8 @@ template <class Products>
   return Products::shared_bytes(threads) + held_terms_bytes(Products::columns);
 }
 
-/// out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], for every blocks_per_row-th
-/// tile of `row` from `part`.
+/// out[query_head][slot] = norm * sum over the query rows of weight * a[query row, slot], or what the group gets of it
+/// (columns.hpp), for every blocks_per_row-th tile of `row` from `part`.
 template <class Products, class Block, class Task>
 KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const attention_row& row, index_t part) {
   auto products = Products::template on<Block>::take(b);

@@ -71,13 +71,6 @@ struct softmax_parts {
   }
 };
 
-/// Where the columns go: data[row * .row + query_head of the group * .head + slot].
-struct column_output {
-  float* data = nullptr;
-  offset_t row = 0;
-  offset_t head = 0;
-};
-
 /// A row of the cache with its query rows.
 struct attention_row {
   row_id id;

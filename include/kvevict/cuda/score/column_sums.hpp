@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/amount.hpp>
 #include <kvevict/cuda/score/products.hpp>
 
 namespace kvevict::detail {
@@ -40,9 +41,11 @@ struct column_sums {
   typename Block::template local<float> received[4];
   typename Block::template local<float> weight[4];  ///< of the rows that see the slot; unused where `alike`
   typename Block::template local<float> weight_of_all;
+  typename Block::template local<float> heads;  ///< what the t-th slot of lane t of four got from the heads before
 
   KVEVICT_HOST_DEVICE static column_sums take(Block& b) {
     column_sums s;
+    s.heads = b.template make_local<float>();
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       s.received[k] = b.template make_local<float>();
       if constexpr (!alike) s.weight[k] = b.template make_local<float>();
@@ -100,8 +103,8 @@ struct column_sums {
       const int own = t % 4;
       const index_t at = slot + slot_of_thread(t, own);
       if (at < row.length)
-        task.out.data[row.id.index * task.out.row + head * task.out.head + at] =
-            pick(received, t, own) * norm(task, row, at, t, own);
+        task.out.put(b, t, row.id.index, head, at, rounded_product(pick(received, t, own), norm(task, row, at, t, own)),
+                     heads[t]);
       clear(t);
     });
   }

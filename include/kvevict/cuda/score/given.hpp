@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/core/amount.hpp>
 #include <kvevict/cuda/score/attention_task.hpp>
 
 /// Columns of attention from numbers that are given: probabilities of the engine's, or sums that a decode state keeps.
@@ -62,7 +63,7 @@ KVEVICT_HOST_DEVICE void give_columns(Block& b, const Task& task, const row_id& 
       const auto slot = static_cast<index_t>(j);
       const index_t token = position(slot);
       const float norm = row_norm(task.how, least(task.how.window, seen), seen - 1 - token);
-      float* const to = task.out.data + row.index * task.out.row + j;
+      float all = 0;
       KVEVICT_ROLLED for (index_t h = 0; h < task.group_size; ++h) {
         float sum = 0;
         if constexpr (sums) {
@@ -76,7 +77,7 @@ KVEVICT_HOST_DEVICE void give_columns(Block& b, const Task& task, const row_id& 
             sum +=
                 static_cast<float>(task.how.weight(seen - 1 - i)) * task.given.entries(head, rows - (seen - i), slot);
         }
-        to[h * task.out.head] = sum * norm;
+        task.out.put(b, t, row.index, h, j, rounded_product(sum, norm), all);
       }
     }
   });

@@ -3,6 +3,7 @@
 
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/detail/digits.hpp>
+#include <kvevict/cuda/score/columns.hpp>
 #include <kvevict/score/attention.hpp>
 #include <kvevict/score/combine.hpp>
 #include <kvevict/score/scorer.hpp>
@@ -29,19 +30,15 @@ struct slot_numbers {
 
 /// What scratch memory depends on, and what other kernels have left for this one.
 struct program_extent {
-  index_t length = 0;        ///< slots of the longest row
-  index_t group_size = 1;    ///< query_heads per kv_head
-  index_t key_dims = 0;      ///< of an entry
-  float* columns = nullptr;  ///< [rows][group_size][length]: what `score::attention` gives every row
+  index_t length = 0;       ///< slots of the longest row
+  index_t group_size = 1;   ///< query_heads per kv_head
+  index_t key_dims = 0;     ///< of an entry
+  column_output columns{};  ///< what `score::attention` gives every row
   slot_numbers numbers{};
 
   /// Numbers of one row, out of [rows][length].
   [[nodiscard]] KVEVICT_HOST_DEVICE float* of_row(float* all, const row_id& row) const {
     return all + static_cast<offset_t>(row.index) * length;
-  }
-  /// Columns of one row, [group_size][length].
-  [[nodiscard]] KVEVICT_HOST_DEVICE float* columns_of(const row_id& row) const {
-    return columns + static_cast<offset_t>(row.index) * group_size * length;
   }
 };
 
@@ -133,7 +130,7 @@ struct source_program {
 };
 
 /// Stages: the same; `run(program, s, scores, scratch)` changes scores[length] in place. A group reduction has no `run`
-/// but `combined(a, b)` of two heads, and `last(all, heads)` of all.
+/// but says what it does with the heads: `as`.
 template <class Stage>
 struct stage_program;
 
@@ -152,9 +149,9 @@ KVEVICT_HOST_DEVICE void reduce_heads(Block& b, index_t length, index_t heads, c
       b, length, heads, 0.0F,
       [&](float all, int t, index_t j, offset_t h) {
         const float score = head(t, static_cast<index_t>(h), j);
-        return h == 0 ? score : stage_program<Stage>::combined(all, score);
+        return h == 0 ? score : combined_heads(stage_program<Stage>::as, all, score);
       },
-      [&](int t, index_t j, float all) { give(t, j, stage_program<Stage>::last(all, heads)); }, part, parts);
+      [&](int t, index_t j, float all) { give(t, j, all_heads(stage_program<Stage>::as, all, heads)); }, part, parts);
 }
 
 /// Base of stages that do nothing to a row.
@@ -171,13 +168,13 @@ struct source_program<score::attention<Gain, Weight>> {
   static void plan(const attention&, const program_extent&, carver&) {}
   template <class Program>
   KVEVICT_HOST_DEVICE static void run(const Program& p, const attention&, float* out, carver) {
-    copy(p, p.row.group_size, out);
-  }
-  /// The columns of the first `heads` heads; a group that has been reduced is the first.
-  template <class Program>
-  KVEVICT_HOST_DEVICE static void copy(const Program& p, index_t heads, float* out) {
-    KVEVICT_ROLLED for (index_t h = 0; h < heads; ++h) {
-      const float* const from = p.extent.columns_of(p.row.row) + static_cast<offset_t>(h) * p.extent.length;
+    const column_output& columns = p.extent.columns;
+    KVEVICT_ROLLED for (index_t h = 0; h < columns.kept(); ++h) {
+      const float* const from = columns.of_row(p.row.row.index) + h * columns.head;
+      if (from == out) {  // written in place
+        static_cast<void>(p.b.global(out, p.row.length, true));
+        return;
+      }
       p.write(p.b.global(out + static_cast<offset_t>(h) * p.row.length, p.row.length),
               [&](int t, index_t j) { return p.b.template load<float>(t, from + j); });
     }
@@ -200,6 +197,35 @@ inline constexpr int attention_sources<score::product<A, B>> = attention_sources
 template <class A, class B>
 inline constexpr int attention_sources<score::weighted_sum<A, B>> = attention_sources<A> + attention_sources<B>;
 
+/// What a scorer does first with the heads of its attention, before anything else: attention's kernels do it for it.
+template <class S>
+inline constexpr heads_as columns_as = heads_as::each;
+template <class Source, class Stage>
+inline constexpr heads_as columns_as<score::pipe<Source, Stage>> = [] {
+  if constexpr (reads_columns<Source> && Stage::reduces_group)
+    return stage_program<Stage>::as;
+  else
+    return columns_as<Source>;
+}();
+template <class A, class B>
+inline constexpr heads_as columns_as<score::product<A, B>> =
+    columns_as<std::conditional_t<attention_sources<A> != 0, A, B>>;
+template <class A, class B>
+inline constexpr heads_as columns_as<score::weighted_sum<A, B>> =
+    columns_as<std::conditional_t<attention_sources<A> != 0, A, B>>;
+
+/// Whether a scorer begins with its attention, so that columns may be written where the scores will be.
+template <class S>
+inline constexpr bool attention_first = reads_columns<S>;
+template <class Source, class Stage>
+inline constexpr bool attention_first<score::pipe<Source, Stage>> = attention_first<Source>;
+template <class A, class B>
+inline constexpr bool attention_first<score::product<A, B>> = attention_first<A>;
+template <class A, class B>
+inline constexpr bool attention_first<score::weighted_sum<A, B>> = attention_first<A>;
+template <class S>
+inline constexpr bool columns_in_place = attention_first<S>&& columns_as<S> != heads_as::each;
+
 /// The attention of a scorer, or that it has none. On the host.
 template <class S>
 [[nodiscard]] constexpr auto attention_of(const S& scorer) {
@@ -219,7 +245,7 @@ template <class S>
 template <class Source, class Stage>
 struct source_program<score::pipe<Source, Stage>> {
   using pipe = score::pipe<Source, Stage>;
-  /// Columns are reduced where they are, by a pass.
+  /// Columns come reduced.
   static constexpr bool copies_heads = Stage::reduces_group && !reads_columns<Source>;
 
   static void plan(const pipe& p, const program_extent& extent, carver& scratch) {
@@ -242,13 +268,13 @@ struct source_program<score::pipe<Source, Stage>> {
           [&](int t, index_t h, index_t j) { return scores.load(t, static_cast<offset_t>(h) * p.row.length + j); },
           [&](int t, index_t j, float all) { to.store(t, j, all); });
       p.b.sync();
-    } else if constexpr (Stage::reduces_group) {
-      source_program<Source>::copy(p, 1, out);
     } else {
       source_program<Source>::run(p, s.source, out, scratch);
-      const index_t heads = Source::per_query_head ? p.row.group_size : 1;
-      KVEVICT_ROLLED for (index_t h = 0; h < heads; ++h)
-          stage_program<Stage>::run(p, s.stage, out + static_cast<offset_t>(h) * p.row.length, scratch);
+      if constexpr (!Stage::reduces_group) {
+        const index_t heads = Source::per_query_head ? p.row.group_size : 1;
+        KVEVICT_ROLLED for (index_t h = 0; h < heads; ++h)
+            stage_program<Stage>::run(p, s.stage, out + static_cast<offset_t>(h) * p.row.length, scratch);
+      }
     }
   }
 };

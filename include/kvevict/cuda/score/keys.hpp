@@ -11,18 +11,6 @@
 ///     key_diff    error below (dims / 32 + 12) 2^-23 (1 + 1 / ||m||), m the mean of the normalised keys
 namespace kvevict::detail {
 
-struct key_squares : slot_pass {
-  static void take(slot_numbers& numbers, carver& from, offset_t rows, const program_extent& extent) {
-    numbers.key_squares = from.take<float>(rows * extent.length);
-  }
-  template <class Block, class Inputs>
-  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
-                                      index_t part, index_t parts) {
-    squares_of_slots(b, in.cache.keys(), row, in.cache.length(row), part, parts,
-                     extent.of_row(extent.numbers.key_squares, row));
-  }
-};
-
 template <>
 struct source_program<score::key_norm> {
   static void plan(const score::key_norm&, const program_extent&, carver&) {}
@@ -36,7 +24,7 @@ struct source_program<score::key_norm> {
   }
 };
 template <class Inputs>
-inline constexpr auto passes_of<score::key_norm, Inputs> = slot_passes<key_squares>{};
+inline constexpr auto passes_of<score::key_norm, Inputs> = slot_passes<entry_squares<entry_part::keys>>{};
 
 /// KeyDiff: what scales keys to norm 1, and the sums of the scaled keys of every stretch of the row, a warp's. Keys
 /// that fit into the lanes of a warp are read once for both.

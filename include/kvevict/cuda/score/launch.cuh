@@ -44,7 +44,7 @@ template <class Pass>
 /// Memory of the device for the scores of a call.
 struct score_memory {
   offset_t* offsets = nullptr;  ///< [rows + 1]
-  float* columns = nullptr;     ///< [rows][group_size][longest], where a scorer reads attention
+  column_output columns{};      ///< where a scorer reads attention; no memory where they are written in place
   softmax_parts parts{};
   slot_numbers numbers{};
   std::byte* scratch = nullptr;  ///< of the programs of all rows
@@ -64,7 +64,8 @@ template <class Scorer, class Inputs>
   score_memory m{};
   m.offsets = from.take<offset_t>(rows + 1);
   if constexpr (attention_sources<Scorer> != 0) {
-    m.columns = from.take<float>(rows * extent.group_size * longest);
+    m.columns = column_output::of(columns_as<Scorer>, extent.group_size, longest);
+    if constexpr (!columns_in_place<Scorer>) m.columns.data = from.take<float>(rows * m.columns.row);
     const auto source = attention_of(scorer);
     using source_type = std::remove_const_t<decltype(source)>;
     if constexpr (!attention_is_given<source_type, Inputs> &&
@@ -82,6 +83,7 @@ template <class Scorer, class Inputs>
 template <class Task>
 struct given_body {
   Task task;
+  static constexpr int blocks_together = 3;
   template <class Block>
   __device__ void operator()(Block& b) const {
     given_columns(b, task);
@@ -123,11 +125,6 @@ struct lay_out_body {
   }
 };
 
-template <class Inputs>
-[[nodiscard]] column_output columns_out(const gpu& on, const Inputs& in, const score_memory& m) {
-  return {m.columns, static_cast<offset_t>(group_size(in)) * on.longest, on.longest};
-}
-
 /// From numbers that are given.
 template <class Source, class Inputs, class Given>
 [[nodiscard]] status launch_given(const gpu& on, const Source& source, const Inputs& in, const Given& given,
@@ -137,11 +134,11 @@ template <class Source, class Inputs, class Given>
   given_task<Source, std::remove_cvref_t<decltype(in.cache)>, Given, std::remove_cvref_t<decltype(positions)>> task{
       source, in.cache, given, positions, group_size(in)};
   task.blocks_per_row = column_blocks_per_row(rows, on.longest);
-  task.out = columns_out(on, in, m);
+  task.out = m.columns;
   return launch<attention_threads>(on, rows * task.blocks_per_row, 0, given_body<decltype(task)>{task});
 }
 
-/// Columns of the attention of all rows, [rows][group_size][longest], from keys and queries.
+/// Columns of the attention of all rows, from keys and queries.
 template <class Policy, class Source, class Inputs>
 [[nodiscard]] status launch_attention_of(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
                                          const score_memory& m) {
@@ -156,11 +153,11 @@ template <class Policy, class Source, class Inputs>
   task.group_size = group_size(in);
   task.blocks_per_row = attention_blocks_per_row(in.cache.shape().rows(), on.longest);
   task.parts = m.parts;
-  task.out = columns_out(on, in, m);
+  task.out = m.columns;
   return launch_products<element_of<std::remove_cvref_t<decltype(in.cache.keys())>>>(on, task);
 }
 
-/// Columns of the attention of all rows, [rows][group_size][longest].
+/// Columns of the attention of all rows.
 template <class Policy, class Source, class Inputs>
 [[nodiscard]] status launch_columns(const gpu& on, const Policy& policy, const Source& source, const Inputs& in,
                                     const score_memory& m) {
@@ -176,10 +173,14 @@ template <class Policy, class Source, class Inputs>
 /// Scores of all rows into out, whose offsets have been laid out.
 template <class Policy, class Inputs>
 [[nodiscard]] status launch_scorer(const gpu& on, const Policy& policy, const Inputs& in, const ragged<float>& out,
-                                   const score_memory& m, bool whole_rows) {
+                                   score_memory m, bool whole_rows) {
   const auto scorer = policy.scorer();
   using scorer_type = std::remove_cvref_t<decltype(scorer)>;
   const cache_shape shape = in.cache.shape();
+  if constexpr (columns_in_place<scorer_type>) {
+    m.columns.data = out.data;
+    m.columns.offsets = out.offsets;
+  }
   program_extent extent = extent_on_device(in, on.longest);
   extent.columns = m.columns;
   extent.numbers = m.numbers;

@@ -16,6 +16,7 @@ inline constexpr int attention_threads = 256;
 
 /// Kernels that multiply what reads as numbers, on all architectures.
 struct plain_products {
+  static constexpr int blocks_together = 1;
   template <class Block, class Task>
   __device__ static void sums(Block& b, const Task& task) {
     attention_sums<general_products<>>(b, task);
@@ -40,6 +41,11 @@ struct tensor_products {
   using warpgroups = wgmma_products<Element, Dims>;
   using stream = wgmma_products<Element, Dims, 4>;
   static constexpr bool for_warpgroups = Dims < 256;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int blocks_together = Dims <= 64 ? 2 : 1;  // for which registers are just enough
+#else
+  static constexpr int blocks_together = 1;
+#endif
 
   template <class Block, class Task>
   __device__ static void sums(Block& b, const Task& task) {
@@ -92,6 +98,7 @@ struct join_body {
 template <class Products, class Task>
 struct columns_body {
   Task task;
+  static constexpr int blocks_together = Products::blocks_together;
   template <class Block>
   __device__ void operator()(Block& b) const {
     Products::columns(b, task);

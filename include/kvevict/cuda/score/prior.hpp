@@ -9,25 +9,13 @@
 /// below (dims / 32 + 6) 2^-24.
 namespace kvevict::detail {
 
-struct value_squares : slot_pass {
-  static void take(slot_numbers& numbers, carver& from, offset_t rows, const program_extent& extent) {
-    numbers.value_squares = from.take<float>(rows * extent.length);
-  }
-  template <class Block, class Inputs>
-  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
-                                      index_t part, index_t parts) {
-    squares_of_slots(b, in.cache.values(), row, in.cache.length(row), part, parts,
-                     extent.of_row(extent.numbers.value_squares, row));
-  }
-};
-
 /// Whether values themselves must be read.
 template <class Inputs>
 inline constexpr bool reads_values =
     !Inputs::template has<input_kind::value_norms> && cache_with_values<decltype(std::declval<Inputs>().cache)>;
 template <class Inputs>
 requires reads_values<Inputs>
-inline constexpr auto passes_of<score::value_prior, Inputs> = slot_passes<value_squares>{};
+inline constexpr auto passes_of<score::value_prior, Inputs> = slot_passes<entry_squares<entry_part::values>>{};
 
 template <>
 struct stage_program<score::value_prior> {

@@ -111,15 +111,36 @@ KVEVICT_HOST_DEVICE void sums_of_slots(Block& b, const Lanes& lanes, index_t par
   }
 }
 
-/// to[slot] = ||entry||^2.
-template <class Block, class Entries>
-KVEVICT_HOST_DEVICE void squares_of_slots(Block& b, const Entries& entries, const row_id& row, index_t length,
-                                          index_t part, index_t parts, float* to) {
-  with_entry_lanes(entries, row, length, [&](const auto& lanes) {
-    sums_of_slots(
-        b, lanes, part, parts, [](int, float x, index_t) { return x * x; },
-        [&](int t, index_t j, float sum) { b.store(t, to + j, sum); });
-  });
-}
+/// ||entry||^2 of every slot.
+enum class entry_part { keys, values };
+template <entry_part Part>
+struct entry_squares : slot_pass {
+  template <class Numbers>
+  [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr auto& of(Numbers& numbers) {
+    if constexpr (Part == entry_part::keys)
+      return numbers.key_squares;
+    else
+      return numbers.value_squares;
+  }
+  static void take(slot_numbers& numbers, carver& from, offset_t rows, const program_extent& extent) {
+    of(numbers) = from.take<float>(rows * extent.length);
+  }
+  template <class Block, class Inputs>
+  KVEVICT_HOST_DEVICE static void run(Block& b, const Inputs& in, const program_extent& extent, const row_id& row,
+                                      index_t part, index_t parts) {
+    float* const to = extent.of_row(of(extent.numbers), row);
+    const auto sum = [&](const auto& entries) {
+      with_entry_lanes(entries, row, in.cache.length(row), [&](const auto& lanes) {
+        sums_of_slots(
+            b, lanes, part, parts, [](int, float x, index_t) { return x * x; },
+            [&](int t, index_t j, float square) { b.store(t, to + j, square); });
+      });
+    };
+    if constexpr (Part == entry_part::keys)
+      sum(in.cache.keys());
+    else
+      sum(in.cache.values());
+  }
+};
 
 }  // namespace kvevict::detail

@@ -3,9 +3,9 @@
 
 #include <kvevict/cuda/score/kernel.hpp>
 
-/// What slots need that asks nothing of the other slots of their row, or sums of few: reading entries, and the columns
-/// of a group. It comes before the programs of the rows, in kernels of its own where many blocks share a row; a block
-/// that has the whole row does it itself. Rows that are kept whole are not left out, as by attention. A pass is
+/// What slots need that asks nothing of the other slots of their row, or sums of few: reading entries. It comes before
+/// the programs of the rows, in kernels of its own where many blocks share a row; a block that has the whole row does
+/// it itself. Rows that are kept whole are not left out, as by attention. A pass is
 ///
 ///     take(numbers, from, rows, extent)       takes from the workspace what it leaves to others
 ///     warps(extent)                           that have something to do in the longest row

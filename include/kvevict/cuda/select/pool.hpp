@@ -41,9 +41,11 @@ KVEVICT_HOST_DEVICE void select_pool(Block& b, const select_task<Rule>& task, co
   share_pool(b, task, memory, shared);
   if (alone) return;
   const auto budgets = b.team(memory.budgets);
+  const auto limits = b.team(memory.limits);
   const index_t pool = b.index() / b.team_size(), heads = task.shape.kv_heads;
   auto own = b.template make_local<offset_t>(), before = own;
   auto budget = b.template make_local<index_t>();
+  auto limit = b.template make_local<row_threshold>();
   b.each([&](int t) {
     own[t] = 0;
     KVEVICT_ROLLED for (index_t p = t; p < pool; p += b.threads()) own[t] += retained_of_pool(task, p);
@@ -56,9 +58,10 @@ KVEVICT_HOST_DEVICE void select_pool(Block& b, const select_task<Rule>& task, co
       own[t] = 0;
       KVEVICT_ROLLED for (index_t r = t; r < head; r += b.threads()) own[t] += budgets.load(t, pool * heads + r);
       budget[t] = budgets.load(t, row);
+      limit[t] = limits.load(t, row);
     });
     const offset_t of_heads = exclusive_sums<offset_t>(b, own, before, shared.sums);
-    write_selection(b, task, row, of_pools + of_heads, b.uniform(budget), shared);
+    write_selection(b, task, row, of_pools + of_heads, b.uniform(budget), b.uniform(limit), shared);
     b.sync();
   }
 }

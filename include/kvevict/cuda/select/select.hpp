@@ -21,6 +21,7 @@ struct select_task {
   budget_pool_view pools{};                 ///< who shares a budget
   const index_t* budget_lengths = nullptr;  ///< [rows], what budgets refer to; null: the lengths
   const index_t* budgets = nullptr;         ///< [rows], shared ones; null: what the rule gives each row alone
+  const row_threshold* limits = nullptr;    ///< [rows], where they are known; or null
   index_t* slots = nullptr;
   offset_t slots_room = 0;
   offset_t* offsets = nullptr;      ///< [rows + 1]
@@ -41,6 +42,9 @@ struct select_task {
     if (budgets != nullptr) return budgets[row];
     const row_plan p = plan(row);
     return p.possible() ? p.alone() : p.length;
+  }
+  [[nodiscard]] KVEVICT_HOST_DEVICE row_threshold limit(index_t row) const {
+    return limits != nullptr ? limits[row] : row_threshold::unknown();
   }
 };
 
@@ -70,7 +74,7 @@ inline constexpr offset_t selection_memory_bytes =
 /// Writes the slots with scores that stay, ascending. A stretch of the row at a time, every key that stays or ties
 /// leaves a bit in shared memory; then a thread has some words of these bits, and writes behind those before it.
 template <class Block>
-KVEVICT_HOST_DEVICE void write_selected(Block& b, const row_keys<Block>& row, row_threshold limit, index_t first_slot,
+KVEVICT_HOST_DEVICE void write_selected(Block& b, row_keys<Block>& row, row_threshold limit, index_t first_slot,
                                         index_t* out, const selection_memory<Block>& memory) {
   constexpr index_t most_words = radix_bins / 2, fours_of_word = 8, most_fours = most_words * fours_of_word;
   const auto& bits = memory.digits.bins;                       // first those that stay, then ties
@@ -133,13 +137,14 @@ KVEVICT_HOST_DEVICE void write_selected(Block& b, const row_keys<Block>& row, ro
     so_far += all;
     b.sync();
   }
+  row.passed();
 }
 
-/// out[kept] = the slots of a row that stay, ascending: the protected ones and the best of the others.
+/// out[kept] = the slots of a row that stay, ascending: the protected ones and the best of the others, which `limit`
+/// divides from the rest if it is known.
 template <class Block>
-[[nodiscard]] KVEVICT_HOST_DEVICE row_threshold write_retained(Block& b, const float* scores, const row_plan& plan,
-                                                               index_t kept, index_t* out,
-                                                               selection_memory<Block>& memory) {
+KVEVICT_HOST_DEVICE void write_retained(Block& b, const float* scores, const row_plan& plan, index_t kept,
+                                        row_threshold limit, index_t* out, selection_memory<Block>& memory) {
   const index_t sinks = kept < plan.length ? plan.kept.sinks : kept;
   const index_t recent = kept < plan.length ? plan.kept.recent : 0;
   const index_t free_budget = kept - sinks - recent;
@@ -147,20 +152,16 @@ template <class Block>
     KVEVICT_ROLLED for (index_t i = t; i < sinks; i += b.threads()) out[i] = i;
     KVEVICT_ROLLED for (index_t i = t; i < recent; i += b.threads()) out[kept - recent + i] = plan.length - recent + i;
   });
-  row_threshold limit{};
-  if (free_budget > 0) {
-    const index_t count = plan.length - sinks - recent;
-    row_keys<Block> row(scores + sinks, count, memory.keys);
-    limit = find_threshold(b, row, free_budget, memory.digits);
-    write_selected(b, row, limit, sinks, out + sinks, memory);
-  }
-  return limit;
+  if (free_budget <= 0) return;
+  row_keys<Block> row(scores + sinks, plan.length - sinks - recent, memory.keys);
+  if (!limit.known()) limit = find_threshold(b, row, free_budget, memory.digits);
+  write_selected(b, row, limit, sinks, out + sinks, memory);
 }
 
 /// Offset, slots and receipt of a row that retains `kept` slots behind the `first` ones of the rows before it.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task, index_t row, offset_t first,
-                                         index_t kept, selection_memory<Block>& memory) {
+                                         index_t kept, row_threshold limit, selection_memory<Block>& memory) {
   const auto rows = static_cast<index_t>(task.shape.rows());
   const row_plan plan = task.plan(row);
   b.each([&](int t) {
@@ -172,11 +173,9 @@ KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task
 
   index_t* const out = task.slots + first;
   const float* const scores = task.scores_of(row);
-  const row_threshold limit = write_retained(b, scores, plan, kept, out, memory);
-  const bool has_threshold = kept < plan.length && kept > plan.kept.count();
+  write_retained(b, scores, plan, kept, limit, out, memory);
   if (task.receipts != nullptr)
-    write_receipt(b, scores, plan, out, kept, limit.key, has_threshold, task.entry_bytes, task.receipts + row,
-                  memory.doubles);
+    write_receipt(b, scores, plan, out, kept, task.entry_bytes, task.receipts + row, memory.doubles);
 }
 
 /// The kernel: the row that the block has, whose budget is known.
@@ -190,7 +189,7 @@ KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
     KVEVICT_ROLLED for (index_t r = t; r < row; r += b.threads()) own[t] += task.retained(r);
   });
   const offset_t first = exclusive_sums<offset_t>(b, own, before, memory.sums);
-  write_selection(b, task, row, first, task.retained(row), memory);
+  write_selection(b, task, row, first, task.retained(row), task.limit(row), memory);
 }
 
 }  // namespace kvevict::detail
