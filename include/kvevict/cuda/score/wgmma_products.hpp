@@ -12,8 +12,9 @@ namespace kvevict::detail {
 ///
 /// - Keys go through registers. While a tile is multiplied, every warp has its slots of the next one copied to shared
 ///   memory, where only it reads them: nothing waits but the warp for its own, and the memory is always busy. There are
-///   no tensor maps, because keys may lie in pages, ragged or in another order, which tables of the device say and the
-///   host does not know.
+///   no tensor maps (TMA): the driver would have to make one for every call, and layouts in another order or of the
+///   user's own have none. What they would save does not bind: a tile of 128 dims is 16 copies of a thread, and its
+///   64 KB on their way are twice what 4.8 TB/s ask of each of 132 multiprocessors for as long as memory takes.
 /// - Queries are copied to where wgmma wants them: pieces of eight dims, those of all columns one after another.
 /// - A step is multiplied while the one before it is looked at, and the two warpgroups of a block do so by turns.
 ///
