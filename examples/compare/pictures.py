@@ -175,8 +175,8 @@ def main():
         drawn.append(("memory", "Memory over time", "From the whole prompt to the budget; then one token at a time, evicted "
                       f"at {results['decode']} slots above the budget. Policies that hold the same amount share a line.",
                       memory(results)))
-    drawn.append(("times", "Time per stage", "One run each, all cores; the line is a plain copy of the same keys and "
-                  "values.", times(results)))
+    drawn.append(("times", "Time per stage", "The fastest of up to ten runs, all cores. "
+                  "The line is a plain copy of the same keys and values.", times(results)))
 
     parts = []
     for name, title, text, figure in drawn:

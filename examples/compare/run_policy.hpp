@@ -14,11 +14,12 @@
 /// One policy on one layer, stage by stage. A template over every policy that `compare` knows takes long to compile, so
 /// translation units share the work: run_plain.cpp and run_adaptive.cpp, and two more for decode.
 
-/// The best of three rounds, because the first ones pay for pages and threads; a long stage runs once.
+/// The best of up to ten rounds, because the first ones pay for pages and threads, and any of them for what else the
+/// machine does; a long stage runs once.
 template <class F>
 double seconds(const F& f) {
   double best = 1e9, spent = 0;
-  for (int round = 0; round < 3 && spent < 0.02; ++round) {
+  for (int round = 0; round < 10 && spent < 0.03; ++round) {
     const auto start = std::chrono::steady_clock::now();
     f();
     const double time = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
