@@ -399,6 +399,7 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
           detail::share_pool(b, task, memory, shared);
         });
     task.budgets = memory.budgets;
+    task.limits = memory.limits;
   }
   d.run(rows, detail::selection_memory_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });
   std::vector<std::vector<index_t>> result;

@@ -99,6 +99,7 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
         [&](simulated::block& b) { detail::select_pool(b, task, memory, alone); });
     if (!alone) return;
     task.budgets = memory.budgets;
+    task.limits = memory.limits;
     simulated::run_grid(rows, threads, bytes, seed, [&](simulated::block& b) { detail::select_row(b, task); });
   } else {
     simulated::run_grid(rows, threads, bytes, seed, [&](simulated::block& b) { detail::select_row(b, task); });

@@ -25,7 +25,7 @@ struct columns {
   template <class Policy, class Inputs>
   columns(const Policy& policy, const Inputs& in, index_t longest, const kvevict::ragged<float>& to) {
     using scorer = std::remove_cv_t<decltype(policy.scorer())>;
-    out = kvevict::detail::column_output::of(kvevict::detail::columns_as<scorer>, group_size(in), longest);
+    out = kvevict::detail::column_output::of(kvevict::detail::columns_of<scorer>.as, group_size(in), longest);
     if (kvevict::detail::columns_in_place<scorer>) {
       out.data = to.data;
       out.offsets = to.offsets;

@@ -64,9 +64,7 @@ room_memory take_room(carver& from, const Policy& policy, const Inputs& in, inde
   }
   if constexpr (attention_sources<std::remove_const_t<decltype(scorer)>> != 0) {
     const auto source = attention_of(scorer);
-    m.columns = column_output::of(columns_as<std::remove_const_t<decltype(scorer)>>, extent.group_size, longest);
-    m.columns.data =
-        columns_in_place<std::remove_const_t<decltype(scorer)>> ? m.scores : from.take<float>(rows * m.columns.row);
+    m.columns = take_columns<std::remove_const_t<decltype(scorer)>>(from, rows, extent, m.scores);
     if constexpr (!attention_is_given<std::remove_const_t<decltype(source)>, Inputs>)
       if (!sums_are_given(source, in)) {
         const index_t window = least(source.window, in.template get<input_kind::queries>().rows.all);

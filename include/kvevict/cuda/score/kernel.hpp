@@ -197,34 +197,38 @@ inline constexpr int attention_sources<score::product<A, B>> = attention_sources
 template <class A, class B>
 inline constexpr int attention_sources<score::weighted_sum<A, B>> = attention_sources<A> + attention_sources<B>;
 
-/// What a scorer does first with the heads of its attention, before anything else: attention's kernels do it for it.
+/// What a scorer does first with the heads of its attention, which attention's kernels do for it; and whether it begins
+/// with its attention, so that columns may be written where the scores will be.
+struct column_use {
+  heads_as as = heads_as::each;
+  bool first = false;
+};
 template <class S>
-inline constexpr heads_as columns_as = heads_as::each;
+inline constexpr column_use columns_of = {heads_as::each, reads_columns<S>};
 template <class Source, class Stage>
-inline constexpr heads_as columns_as<score::pipe<Source, Stage>> = [] {
+inline constexpr column_use columns_of<score::pipe<Source, Stage>> = [] {
   if constexpr (reads_columns<Source> && Stage::reduces_group)
-    return stage_program<Stage>::as;
+    return column_use{stage_program<Stage>::as, true};
   else
-    return columns_as<Source>;
+    return columns_of<Source>;
 }();
 template <class A, class B>
-inline constexpr heads_as columns_as<score::product<A, B>> =
-    columns_as<std::conditional_t<attention_sources<A> != 0, A, B>>;
+inline constexpr column_use columns_of_either =
+    attention_sources<A> != 0 ? columns_of<A> : column_use{columns_of<B>.as, false};
 template <class A, class B>
-inline constexpr heads_as columns_as<score::weighted_sum<A, B>> =
-    columns_as<std::conditional_t<attention_sources<A> != 0, A, B>>;
+inline constexpr column_use columns_of<score::product<A, B>> = columns_of_either<A, B>;
+template <class A, class B>
+inline constexpr column_use columns_of<score::weighted_sum<A, B>> = columns_of_either<A, B>;
+template <class S>
+inline constexpr bool columns_in_place = columns_of<S>.first&& columns_of<S>.as != heads_as::each;
 
-/// Whether a scorer begins with its attention, so that columns may be written where the scores will be.
-template <class S>
-inline constexpr bool attention_first = reads_columns<S>;
-template <class Source, class Stage>
-inline constexpr bool attention_first<score::pipe<Source, Stage>> = attention_first<Source>;
-template <class A, class B>
-inline constexpr bool attention_first<score::product<A, B>> = attention_first<A>;
-template <class A, class B>
-inline constexpr bool attention_first<score::weighted_sum<A, B>> = attention_first<A>;
-template <class S>
-inline constexpr bool columns_in_place = attention_first<S>&& columns_as<S> != heads_as::each;
+/// The columns of a scorer's attention, whose scores go to `scores`: there, or to memory of their own.
+template <class Scorer>
+[[nodiscard]] column_output take_columns(carver& from, offset_t rows, const program_extent& extent, float* scores) {
+  column_output out = column_output::of(columns_of<Scorer>.as, extent.group_size, extent.length);
+  out.data = columns_in_place<Scorer> ? scores : from.take<float>(rows * out.row);
+  return out;
+}
 
 /// The attention of a scorer, or that it has none. On the host.
 template <class S>

@@ -44,7 +44,7 @@ template <class Pass>
 /// Memory of the device for the scores of a call.
 struct score_memory {
   offset_t* offsets = nullptr;  ///< [rows + 1]
-  column_output columns{};      ///< where a scorer reads attention; no memory where they are written in place
+  column_output columns{};      ///< where a scorer reads attention; in place where `launch_scorer` says
   softmax_parts parts{};
   slot_numbers numbers{};
   std::byte* scratch = nullptr;  ///< of the programs of all rows
@@ -64,8 +64,7 @@ template <class Scorer, class Inputs>
   score_memory m{};
   m.offsets = from.take<offset_t>(rows + 1);
   if constexpr (attention_sources<Scorer> != 0) {
-    m.columns = column_output::of(columns_as<Scorer>, extent.group_size, longest);
-    if constexpr (!columns_in_place<Scorer>) m.columns.data = from.take<float>(rows * m.columns.row);
+    m.columns = take_columns<Scorer>(from, rows, extent, nullptr);
     const auto source = attention_of(scorer);
     using source_type = std::remove_const_t<decltype(source)>;
     if constexpr (!attention_is_given<source_type, Inputs> &&
