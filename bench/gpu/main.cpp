@@ -3,15 +3,16 @@
 #include <cstdio>
 #include <ctime>
 #include <functional>
+#include <regex>
 
 #include "check.hpp"
 #include "decoding.hpp"
 #include "table.hpp"
 
-/// gpu_bench FOLDER STATE [FILTER]: the ceilings of this device, then each step whose name holds FILTER. A step's
-/// result is compared with the CPU's before it is timed; the first wrong one ends the run. FOLDER/gpu.md and
-/// FOLDER/gpu.json say STATE, the state that the machine is in; they are written after every step, so that a run that
-/// is cut off leaves what it had, and says so.
+/// gpu_bench FOLDER STATE [FILTER]: the ceilings of this device, then each step whose name, keys and layers match the
+/// regular expression FILTER, as in 'selection, 32768 keys, 32'. A step's result is compared with the CPU's before it
+/// is timed; the first wrong one ends the run. FOLDER/gpu.md and FOLDER/gpu.json say STATE, the state that the machine
+/// is in; they are written after every step, so that a run that is cut off leaves what it had, and says so.
 using namespace measured;
 
 namespace {
@@ -133,6 +134,10 @@ std::vector<job> all_jobs() {
   return jobs;
 }
 
+std::string name_of(const row& r) {
+  return r.step + ", " + std::to_string(r.keys) + " keys, " + std::to_string(r.layers) + " layers";
+}
+
 std::string today() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   char out[32];
@@ -162,15 +167,22 @@ int main(int argc, char** argv) {
       "A swap-fill's time is that of a graph that also puts its order back, less that of one which does only that.",
       about_cub() + "."};
 
-  std::fputs("ceilings\n", stderr);
-  const ceilings limits = measure_ceilings();
   std::vector<job> jobs;
-  for (job& j : all_jobs())
-    if (j.line.step.find(filter) != std::string::npos) jobs.push_back(std::move(j));
-  if (jobs.empty()) {
-    std::fprintf(stderr, "no step's name holds '%s'\n", filter.c_str());
+  try {
+    const std::regex wanted(filter);
+    for (job& j : all_jobs())
+      if (std::regex_search(name_of(j.line), wanted)) jobs.push_back(std::move(j));
+  } catch (const std::regex_error& e) {
+    std::fprintf(stderr, "'%s' is no regular expression: %s\n", filter.c_str(), e.what());
     return 2;
   }
+  if (jobs.empty()) {
+    std::fprintf(stderr, "no step matches '%s'; a name is like '%s'\n", filter.c_str(),
+                 name_of(all_jobs().front().line).c_str());
+    return 2;
+  }
+  std::fputs("ceilings\n", stderr);
+  const ceilings limits = measure_ceilings();
   std::vector<row> rows;
   const auto write = [&](const std::string& unfinished) {
     run_notes now = notes;
@@ -181,8 +193,7 @@ int main(int argc, char** argv) {
   };
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     row& line = jobs[i].line;
-    const std::string name =
-        line.step + ", " + std::to_string(line.keys) + " keys, " + std::to_string(line.layers) + " layers";
+    const std::string name = name_of(line);
     std::fprintf(stderr, "[%zu/%zu] %s", i + 1, jobs.size(), name.c_str());
     char reason[128];
     if (const double free = free_bytes(); line.skipped.empty() && 1.05 * jobs[i].device_bytes > free) {

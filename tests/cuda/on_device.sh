@@ -7,7 +7,7 @@
 #   examples         programs of one .cu file that say themselves whether all is well, and compare --backend cuda
 #   sanitize         the least of the tests that runs every kernel, under compute-sanitizer's memcheck, racecheck and
 #                    synccheck
-#   bench [FILTER]   the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps whose name holds FILTER
+#   bench [FILTER]   the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps that match FILTER
 #
 # All of them where none is named. Each step is announced with the time; the first that fails ends the run. A
 # workspace's contents are others in each run of a test, which finds what initcheck would look for.

@@ -41,9 +41,9 @@ std::vector<detail::mma_sums> multiply(const Rows& row, const Columns& column, l
       piece& p = pieces.emplace_back();
       for (int i = 0; i < 8; ++i) p.x[i] = to_half(column(n, k + i));
     }
-  simulated::run_grid(1, threads, 2 * columns * 16 + columns * 2 * 16, 3, [&](simulated::block& b) {
+  simulated::run_grid(1, threads, columns * 128 + 2 * columns * 16, 3, [&](simulated::block& b) {
+    const auto held = b.shared<std::uint32_t>(columns * 32);  // of the 64 k of a column the last 16
     const auto ahead = b.shared<std::uint32_t>(8 * columns);
-    const auto held = b.shared<std::uint32_t>(8 * columns);
     simulated::block::local<detail::mma_sums> sums[tiles];
     for (auto& tile : sums) tile = b.make_local<detail::mma_sums>();
     auto rows = b.make_local<detail::mma_rows>();
@@ -53,7 +53,8 @@ std::vector<detail::mma_sums> multiply(const Rows& row, const Columns& column, l
     if (without != left_out::copies) b.copies_done();
     b.each([&](int t) {
       if (t < 2 * columns)  // column t / 2, piece t % 2
-        for (int w = 0; w < 4; ++w) held.store(t, (t % 2 * columns + t / 2) * 4 + w, ahead.load(t, 4 * t + w));
+        for (int w = 0; w < 4; ++w)
+          held.store(t, detail::wgmma_place(t / 2, 6 + t % 2) * 4 + w, ahead.load(t, 4 * t + w));
       const auto two = [&](int r, int k) {
         return to_half(row(r, k)).bits | std::uint32_t{to_half(row(r, k + 1)).bits} << 16;
       };
@@ -63,20 +64,20 @@ std::vector<detail::mma_sums> multiply(const Rows& row, const Columns& column, l
     if (without != left_out::store_fence) b.wgmma_fence_stores();
     if (without != left_out::barrier) b.sync();
     if (without != left_out::register_fence) b.wgmma_begin();
-    b.wgmma<half>(sums, rows, detail::wgmma_columns(held.address(), columns * 16, 8 * 16), false);
+    b.wgmma<half>(sums, rows, detail::further(detail::wgmma_columns(held.address()), 6), false);
     b.wgmma_end();
     if (without == left_out::early_sums) b.each([&](int t) { sums[0][t].x[0] = 1; });
     if (without == left_out::early_rows) b.each([&](int t) { rows[t].x[0] += 1; });
     if (without == left_out::early_columns) {
       b.sync();
-      b.each([&](int t) { held.store(t, t, 0); });
+      b.each([&](int t) { held.store(t, 4 * t, 0); });
       b.wgmma_fence_stores();
       b.sync();
     }
     if (without == left_out::waiting) return;
     b.wgmma_wait<0>(sums);
     b.wgmma_begin();  // and added to
-    b.wgmma<half>(sums, rows, detail::wgmma_columns(held.address(), columns * 16, 8 * 16), true);
+    b.wgmma<half>(sums, rows, detail::further(detail::wgmma_columns(held.address()), 6), true);
     b.wgmma_end();
     b.wgmma_wait<1>(sums);
     b.each([&](int t) { CHECK(std::isnan(sums[0][t].x[0])); });

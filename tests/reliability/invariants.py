@@ -349,7 +349,8 @@ bug("No slot behind the row is written", "off by one", "cuda/score/column_sums.h
 bug("A log-sum-exp has the base that it says", "always e", "cuda/score/attention_task.hpp",
     "log_sum_exp.base == log_base::two ? given : given * log2_of_e", "given * log2_of_e", on_attention)
 bug("Padding between the heads of a group weighs nothing", "off by one", "cuda/score/attention_task.hpp",
-    "if (head >= group_size || i >= r.rows) return {0, 0, 0, 0};", "if (head >= group_size || i > r.rows) return {0, 0, 0, 0};",
+    "if (at.head >= group_size || at.i >= r.rows) return {0, 0, 0, 0};",
+    "if (at.head >= group_size || at.i > r.rows) return {0, 0, 0, 0};",
     on_attention)
 bug("Sums that are joined are in units of the same maximum", "of the older one", "cuda/score/step_softmax.hpp",
     "mass = mass * exp2_fast(peak - top) +", "mass = mass +", on_attention)
@@ -362,13 +363,16 @@ bug("Every warp has maxima of its own until all tiles have been seen", "one for 
 bug("Queries are held before they are multiplied", "a missing barrier", "cuda/score/attention.hpp",
     "        b.sync();\n        held = first;", "        held = first;", on_attention)
 bug("Warpgroups multiply all rows of keys with the dims of their own", "two dims swapped",
-    "cuda/score/wgmma_products.hpp", "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p + 1), word(2 * m + 1, p + 1)}}",
-    "{{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p), word(2 * m + 1, p + 1)}}", on_warpgroups)
+    "cuda/score/wgmma_products.hpp", "16 * m + lane % 16, 2 * f + lane / 16);", "16 * m + lane % 16, 2 * f + 1 - lane / 16);",
+    on_warpgroups)
 bug("Copies ahead have arrived before they are read", "a warp does not wait for its lanes",
     "cuda/score/wgmma_products.hpp", "      b.copies_done();\n      b.sync_warp();", "      b.copies_done();", on_warpgroups)
-bug("Warpgroups find the columns of a step where they lie", "strides swapped", "cuda/score/wgmma_products.hpp",
-    "wgmma_columns(queries.address(), piece * columns, piece * 8)", "wgmma_columns(queries.address(), piece * 8, piece * columns)",
-    on_warpgroups)
+bug("Warpgroups find the columns of a step where they lie", "the dims of others", "cuda/score/wgmma_products.hpp",
+    "f % 4 * 2));", "f % 2 * 2));", on_warpgroups)
+bug("Pieces of a column lie where wgmma looks for them", "without the swizzle", "cuda/detail/warpgroup.hpp",
+    "(piece ^ column % 8)", "piece", on_warpgroups)
+bug("Query rows that are equally far apart are copied one after another", "a step too many", "cuda/score/wgmma_products.hpp",
+    "query += from.layout.slot * queries_at_once;", "query += from.layout.slot * (queries_at_once + 1);", on_warpgroups)
 bug("A stage of the ring is read when its copies have arrived", "of the round before", "cuda/score/attention_stream.hpp",
     "b.wait(whole, stage, number / stages);", "b.wait(whole, stage, 1 - number / stages);", on_stream)
 bug("A stage of the ring is written when everybody has read it", "one stage too near", "cuda/score/attention_stream.hpp",
@@ -402,7 +406,9 @@ bug("Columns of a group meet as they are written", "the first is forgotten", "cu
 bug("The group is reduced by all its heads, on the device", "the last head is forgotten", "cuda/score/kernel.hpp",
     "b, length, heads, 0.0F,", "b, length, greatest(1, heads - 1), 0.0F,", on_score)
 bug("No piece of an entry lies behind its end", "off by one", "cuda/compact/pieces.hpp",
-    "if (k >= count || p >= last_piece ||", "if (k >= count || p > last_piece ||", on_compact)
+    "if (p >= last_piece) return;", "if (p > last_piece) return;", on_compact)
+bug("A thread without an entry reads the last one", "the one behind it", "cuda/compact/pieces.hpp",
+    "sources[least<offset_t>(entry_of(t, start, i), count - 1)];", "sources[least<offset_t>(entry_of(t, start, i), count)];", on_compact)
 bug("A selection moves only where it had room", "off by one", "cuda/compact/pieces.hpp",
     "offsets[row + 1] <= room;", "offsets[row + 1] <= room + 1;", on_compact)
 bug("A chunk is read before it is written", "a missing barrier", "cuda/compact/in_place.hpp",
@@ -433,7 +439,7 @@ bug("Rows with slots that their state has not seen are left alone", "they are ev
 bug("A step observes every row that it may evict", "every second", "cuda/decode/step.hpp", "i += b.team_size()",
     "i += 2 * b.team_size()", on_decode)
 bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
-    "const index_t first = greatest(0, j - (n.length - n.rows));", "const index_t first = 0;", on_decode)
+    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)", on_decode)
 bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
     "slide_array(b, p.positions + at * capacity, retained, count);", "", on_decode)
 bug("What a state remembers slides in chunks that wait", "a missing barrier", "cuda/decode/side.hpp",
@@ -456,8 +462,8 @@ bug("A launch has clusters only where device and code have them", "a decode step
 bug("Clusters are asked of the device, not of the code alone", "the device is not asked", "cuda/detail/launch.cuh",
     "s.ok() && clusters != 0 && attributes", "s.ok() && attributes", "launches")
 bug("A launch goes to the device of its stream", "the current device stays", "cuda/detail/launch.cuh",
-    "error_ = cudaSetDevice(device_);", "", "launches")
+    "if (error == cudaSuccess) error = static_cast<cudaError_t>(push(context));", "", "launches")
 bug("After a call the caller's device is current again", "it is forgotten", "cuda/detail/launch.cuh",
-    "if (changed_) cudaSetDevice(callers_);", "", "launches")
+    "if (leave_ != nullptr) leave_(&left);", "", "launches")
 bug("Shared memory beyond what every device has is asked for", "a zero too many", "cuda/detail/launch.cuh",
     "if (bytes <= 48 * 1024) return {};", "if (bytes <= 480 * 1024) return {};", "launches")

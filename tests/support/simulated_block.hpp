@@ -162,6 +162,12 @@ class block {
     else
       mma_of_halves<Element>(sums, rows, columns);
   }
+  template <class Place>
+  void load_rows(local<kvevict::detail::mma_rows>& rows, const watched<std::uint32_t>& x, const Place& place) {
+    for (int t = 0; t < threads(); ++t)
+      for (int i = 0; i < 4; ++i) rows[t].x[i] = x.load(t, place(t / 32 * 32 + 8 * i + t % 32 / 4) + t % 4);
+  }
+  [[nodiscard]] static int recomputed(int x) { return x; }
   void sync_warp() { now_.sync_warp(); }
   void copy_ahead(int thread, const watched<std::uint32_t>& to, offset_t i, const void* from, bool given = true) {
     const auto alignment = reinterpret_cast<std::uintptr_t>(from) % 16;

@@ -102,15 +102,19 @@ class warpgroups {
       }
     throw hazard("wgmma reads outside of shared memory");
   }
-  /// Columns of 16 k, from core matrices of eight columns by eight k, K-major without swizzle.
+  /// Columns of 16 k, K-major with a swizzle of 128 bytes: bits 4 to 6 of an address are those and bits 7 to 9 of what
+  /// it would be without.
   [[nodiscard]] std::vector<bits16> columns_of(std::uint64_t descriptor, std::size_t count) const {
     const auto field = [&](int first) { return std::uint32_t(descriptor >> first & 0x3fff) << 4; };
-    const std::uint32_t start = field(0), leading = field(16), stride = field(32);
-    if (descriptor >> 46 != 0) throw hazard("this descriptor has a base offset or a swizzle, which is not simulated");
+    const std::uint32_t start = field(0), stride = field(32);
+    if (descriptor >> 62 != 1) throw hazard("only a swizzle of 128 bytes is simulated");
+    if ((descriptor >> 46 & 0xffff) != 0) throw hazard("this descriptor has a base offset, which is not simulated");
     std::vector<bits16> columns;
     for (std::uint32_t n = 0; n < count; ++n)
-      for (std::uint32_t k = 0; k < 16; ++k)
-        columns.push_back(read(start + k / 8 * leading + n / 8 * stride + n % 8 * 16 + k % 8 * 2));
+      for (std::uint32_t k = 0; k < 16; ++k) {
+        const std::uint32_t plain = start + n / 8 * stride + n % 8 * 128 + k * 2;
+        columns.push_back(read(plain ^ (plain >> 7 & 7) << 4));
+      }
     return columns;
   }
   /// The oldest product.

@@ -26,7 +26,7 @@ namespace kvevict {
 
 namespace detail {
 
-inline constexpr int gather_threads = 512;
+inline constexpr int gather_threads = 256;
 inline constexpr int in_place_threads = 512;
 inline constexpr int swap_threads = 1024;
 inline constexpr int lengths_threads = 256;
@@ -39,7 +39,7 @@ concept device_side = turns_keys<Side> || requires(const Side& s) {
 
 template <class Moved>
 struct gather_body {
-  static constexpr int blocks_together = Moved::turns ? 1 : 2;
+  static constexpr int blocks_together = Moved::turns ? 1 : 3;
   gather_task<Moved> task;
   template <class Block>
   __device__ void operator()(Block& b) const {

@@ -14,25 +14,28 @@ namespace kvevict {
 
 namespace detail {
 
-/// Threads of a block of these kernels, of which a multiprocessor runs two side by side: while one waits for its
+/// Threads of a block that selects a row, of which a multiprocessor runs two side by side: while one waits for its
 /// threads, the other counts. More threads would have too few registers.
-inline constexpr int select_threads = 384;
+inline constexpr int select_threads = 384, select_together = 2;
+/// Of a block that shares a budget with others. Teams of eight need eight places on neighbouring multiprocessors: with
+/// two per multiprocessor, an H200 runs 30 teams at once, and the 32 layers of a model would take turns.
+inline constexpr int pool_threads = 320, pool_together = 3;
 
-/// Room for keys, by fours, in what `bytes` of other memory leave of a block's half of the multiprocessor.
-[[nodiscard]] inline status room_for_keys(const gpu& on, offset_t bytes, index_t& fours) {
+/// Room for keys, by fours, in what `bytes` of other memory leave of a block's part of the multiprocessor.
+[[nodiscard]] inline status room_for_keys(const gpu& on, offset_t bytes, int together, index_t& fours) {
   const stream_device device(on.stream);
   int all = 0, reserved = 0;
   status s = device.found();
   if (s.ok()) s = device.attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, all);
   if (s.ok()) s = device.attribute(cudaDevAttrReservedSharedMemoryPerBlock, reserved);
   constexpr offset_t four = sizeof(four_keys);
-  fours = static_cast<index_t>(greatest<offset_t>(0, all / 2 - reserved - bytes) / four);
+  fours = static_cast<index_t>(greatest<offset_t>(0, all / together - reserved - bytes) / four);
   return s;
 }
 
 template <class Rule>
 struct select_body {
-  static constexpr int blocks_together = 2;
+  static constexpr int blocks_together = select_together;
   select_task<Rule> task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -42,7 +45,7 @@ struct select_body {
 
 template <class Rule>
 struct pool_body {
-  static constexpr int blocks_together = 2;
+  static constexpr int blocks_together = pool_together;
   select_task<Rule> task;
   share_memory memory;
   bool alone;
@@ -78,7 +81,7 @@ template <class Policy>
 /// Puts the selection by known budgets into the stream.
 template <class Rule>
 [[nodiscard]] status launch_rows(const gpu& on, select_task<Rule> task) {
-  if (const status s = room_for_keys(on, selection_memory_bytes, task.key_fours); !s.ok()) return s;
+  if (const status s = room_for_keys(on, selection_memory_bytes, select_together, task.key_fours); !s.ok()) return s;
   return launch<select_threads>(on, task.shape.rows(), selection_memory_bytes + key_bytes(task.key_fours),
                                 select_body<Rule>{task});
 }
@@ -92,12 +95,12 @@ template <class Rule>
     const offset_t pools = own ? task.pools.pools : static_cast<offset_t>(task.shape.layers) * task.shape.seqs;
     const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : task.shape.kv_heads);
     int team = 1;
-    if (const status s = team_size_of<select_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
+    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
     const bool alone = own || team < wanted;
     constexpr offset_t bytes = selection_memory_bytes + share_pool_bytes;
-    if (const status s = room_for_keys(on, bytes, task.key_fours); !s.ok()) return s;
-    const status s = launch<select_threads>(on, pools, bytes + key_bytes(task.key_fours),
-                                            pool_body<Rule>{task, memory, alone}, team);
+    if (const status s = room_for_keys(on, bytes, pool_together, task.key_fours); !s.ok()) return s;
+    const status s =
+        launch<pool_threads>(on, pools, bytes + key_bytes(task.key_fours), pool_body<Rule>{task, memory, alone}, team);
     if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
     task.limits = memory.limits;

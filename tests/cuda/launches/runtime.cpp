@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // As much of the CUDA runtime as entry points may use. There is no device: a launch is looked at and written down.
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <map>
+#include <string>
 #include <utility>
 
 #include "launches.hpp"
@@ -13,7 +15,38 @@ launches::device pretended{};
 std::vector<launches::launch> launched;
 std::map<const void*, int> allowed_shared;
 int current_device = 0;
+std::vector<int> before;  // what was current when contexts were entered that are not left yet
 constexpr int device_of_stream = 1;
+
+// What is asked of the driver: contexts are those of the stream's device and of the one that was current.
+CUresult context_of_stream(CUstream stream, CUcontext* context) {
+  *context = reinterpret_cast<CUcontext>(stream);
+  return stream == nullptr ? CUDA_ERROR_INVALID_HANDLE : CUDA_SUCCESS;
+}
+CUresult push(CUcontext context) {
+  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  before.push_back(std::exchange(current_device, device_of_stream));
+  return CUDA_SUCCESS;
+}
+CUresult pop(CUcontext* context) {
+  if (context == nullptr || before.empty()) return CUDA_ERROR_INVALID_CONTEXT;
+  current_device = before.back();
+  before.pop_back();
+  return CUDA_SUCCESS;
+}
+CUresult set_attribute(CUfunction function, CUfunction_attribute what, int value) {
+  if (what != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value > pretended.most_shared ||
+      current_device != device_of_stream)
+    return CUDA_ERROR_INVALID_VALUE;
+  allowed_shared[function] = value;
+  return CUDA_SUCCESS;
+}
+const std::map<std::pair<std::string, unsigned>, void*> driver = {
+    {{"cuFuncSetAttribute", 9000u}, reinterpret_cast<void*>(&set_attribute)},
+    {{"cuStreamGetCtx", 9020u}, reinterpret_cast<void*>(&context_of_stream)},
+    {{"cuCtxPushCurrent", 4000u}, reinterpret_cast<void*>(&push)},
+    {{"cuCtxPopCurrent", 4000u}, reinterpret_cast<void*>(&pop)},
+};
 
 }  // namespace
 
@@ -47,16 +80,15 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cu
 
 const char* cudaGetErrorString(cudaError_t) { return "the pretended device refuses"; }
 
-cudaError_t cudaStreamGetDevice(cudaStream_t, int* device) {
-  *device = device_of_stream;
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* result) {
+  const auto found = driver.find({name, version});
+  *result = found == driver.end() ? cudaDriverEntryPointSymbolNotFound : cudaDriverEntryPointSuccess;
+  *function = found == driver.end() ? nullptr : found->second;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
   *device = current_device;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int device) {
-  current_device = device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int device) {
@@ -78,11 +110,9 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   attributes->ptxVersion = attributes->binaryVersion = pretended.code;
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute what, int value) {
-  if (what != cudaFuncAttributeMaxDynamicSharedMemorySize || value > pretended.most_shared ||
-      current_device != device_of_stream)
-    return cudaErrorInvalidValue;
-  allowed_shared[function] = value;
+cudaError_t cudaGetFuncBySymbol(cudaFunction_t* function, const void* symbol) {
+  if (current_device != device_of_stream) return cudaErrorInvalidDevice;
+  *function = static_cast<cudaFunction_t>(const_cast<void*>(symbol));
   return cudaSuccess;
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void**) {

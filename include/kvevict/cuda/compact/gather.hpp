@@ -21,7 +21,7 @@ struct gather_task {
 /// Blocks that share a row: how long rows are, the host does not know, so it is no more than the longest possible row
 /// can use and, in all rows together, enough for a large device even if most entries are those of few rows.
 [[nodiscard]] constexpr index_t shares_of(offset_t rows, offset_t room) {
-  constexpr offset_t wanted = 4096, entries_of_block = 64;
+  constexpr offset_t wanted = 4096, entries_of_block = 128;
   const offset_t useful = (room + entries_of_block - 1) / entries_of_block;
   return static_cast<index_t>(greatest<offset_t>(1, least(wanted / rows, useful)));
 }

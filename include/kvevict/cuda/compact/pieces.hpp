@@ -15,7 +15,7 @@
 /// `pieces_held` pieces, so that enough is asked of the memory before the first of them arrives.
 namespace kvevict::detail {
 
-inline constexpr int pieces_held = 2;
+inline constexpr int pieces_held = 4;
 inline constexpr offset_t widest_piece = 16;  ///< bytes
 
 /// A piece: elements that lie and move together.
@@ -24,9 +24,9 @@ struct alignas(Count > 1 ? Count * sizeof(E) : alignof(E)) piece {
   E elements[Count];
 };
 /// The pieces that a thread holds between reading and writing.
-template <class Piece>
+template <class Piece, std::size_t Count = pieces_held>
 struct handful {
-  Piece of[pieces_held];
+  Piece of[Count];
 };
 
 /// A side array as entries of one dim.
@@ -195,30 +195,40 @@ struct in_hand {
   [[nodiscard]] KVEVICT_HOST_DEVICE bool stay(offset_t k) const { return sources[k] == k; }
 
   /// Reads one piece of `at_once()` entries from `start` on; threads that share an entry have its pieces from `first`.
+  /// Nothing is asked before a thread has asked for all that it will hold: one without a piece reads the last.
   KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
-    each_piece(start, first, [&](int t, int i, offset_t k, index_t dim) {
-      held[t].of[i] = b.template load<Piece>(t, m.from.at(row, sources[k], dim));
+    b.each([&](int t) {
+      const index_t dim = least(piece_of(t, first), last_piece - 1) * m.piece_dims;
+      index_t slots[pieces_held];
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+        slots[i] = sources[least<offset_t>(entry_of(t, start, i), count - 1)];
+      }
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+        held[t].of[i] = b.template load<Piece>(t, m.from.at(row, slots[i], dim));
+      }
     });
   }
   /// Writes what was read.
   KVEVICT_HOST_DEVICE void write(offset_t start, index_t first) {
-    each_piece(start, first, [&](int t, int i, offset_t k, index_t dim) {
-      b.store(t, m.target().at(row, targets == nullptr ? static_cast<index_t>(k) : targets[k], dim), held[t].of[i]);
+    b.each([&](int t) {
+      const index_t p = piece_of(t, first);
+      if (p >= last_piece) return;
+      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+        const offset_t k = entry_of(t, start, i);
+        if (k >= count || (targets != nullptr && targets[k] == sources[k])) continue;
+        const index_t target = targets == nullptr ? static_cast<index_t>(k) : targets[k];
+        b.store(t, m.target().at(row, target, p * m.piece_dims), held[t].of[i]);
+      }
     });
   }
 
  private:
-  /// f(thread, which of its pieces, entry, first dim) for all pieces that there are.
-  template <class F>
-  KVEVICT_HOST_DEVICE void each_piece(offset_t start, index_t first, const F& f) {
-    b.each([&](int t) {
-      const index_t p = first + (t & (m.lanes() - 1));
-      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
-        const offset_t k = start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
-        if (k >= count || p >= last_piece || (targets != nullptr && targets[k] == sources[k])) continue;
-        f(t, i, k, p * m.piece_dims);
-      }
-    });
+  [[nodiscard]] KVEVICT_HOST_DEVICE index_t piece_of(int t, index_t first) const {
+    return first + (t & (m.lanes() - 1));
+  }
+  /// The entry of which the thread has its i-th piece.
+  [[nodiscard]] KVEVICT_HOST_DEVICE offset_t entry_of(int t, offset_t start, int i) const {
+    return start + i * (b.threads() >> m.lane_bits) + (t >> m.lane_bits);
   }
 };
 /// Moves what one of `shares` blocks has of a row, where nothing that is read is written by another.

@@ -25,7 +25,7 @@ KVEVICT_HOST_DEVICE void rotate_rows(Block& b, const rotate_task<Cache, Moved>& 
   by_pieces(task.keys.first, [&]<class Piece>(const Piece&) {
     const Moved& m = task.keys.first;
     turning_hand<Piece, Block, Moved, decltype(turns)> keys{
-        b, m, row, nullptr, nullptr, nullptr, count, m.pieces, turns, b.template make_local<handful<Piece>>()};
+        b, m, row, nullptr, nullptr, nullptr, count, m.pieces, turns, b.template make_local<piece_pair<Piece>>()};
     move_entries(keys, share, task.shares);
   });
 }

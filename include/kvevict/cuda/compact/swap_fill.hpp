@@ -56,6 +56,12 @@ inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
   return i < count && slots[i] == slot;
 }
 
+/// Tokens of which a thread asks at once where they lie, and the answers.
+inline constexpr int tokens_at_once = 4;
+struct token_places {
+  index_t of[tokens_at_once];
+};
+
 /// Where the moves of one row are listed, each with room for all that it retains (swap_memory).
 struct row_swaps {
   index_t* sources;
@@ -73,19 +79,33 @@ template <class Block, class Shared>
                                                          const row_swaps& to, const Shared& sums) {
   const bool all = to.places != nullptr;
   auto place = b.template make_local<index_t>(), found = place, before = place;
+  auto places = b.template make_local<token_places>();
 
   index_t holes = 0;
-  KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += b.threads()) {
+  KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += tokens_at_once * b.threads()) {
     b.each([&](int t) {
-      const offset_t token = start + t;
+      const offset_t first = start + tokens_at_once * t;
+      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
+        const auto token = static_cast<index_t>(least<offset_t>(first + i, length - 1));
+        places[t].of[i] = b.template load<index_t>(t, &order(row, token));
+      }
       found[t] = 0;
-      if (token >= length || among(retained, count, static_cast<index_t>(token))) return;
-      place[t] = b.template load<index_t>(t, &order(row, static_cast<index_t>(token)));
-      found[t] = place[t] < count ? 1 : 0;
+      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
+        // Few tokens lie before the new end: only these are searched for.
+        if (first + i >= length || places[t].of[i] >= count || among(retained, count, static_cast<index_t>(first + i)))
+          places[t].of[i] = -1;
+        else
+          ++found[t];
+      }
     });
     const index_t here = exclusive_sums<index_t>(b, found, before, sums);
     b.each([&](int t) {
-      if (found[t] == 1 && holes + before[t] < count) b.store(t, to.holes + holes + before[t], place[t]);
+      index_t at = holes + before[t];
+      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
+        if (places[t].of[i] < 0) continue;
+        if (at < count) b.store(t, to.holes + at, places[t].of[i]);
+        ++at;
+      }
     });
     holes += here;
   }

@@ -109,6 +109,10 @@ template <class Block, class First, class... Rest>
   }
 }
 
+/// The two pieces of an entry whose pairs a thread turns.
+template <class Piece>
+using piece_pair = handful<Piece, 2>;
+
 /// Keys of one row in the hands of a block, two pieces of an entry per thread: reads and writes as `in_hand` does.
 template <class Piece, class Block, class Moved, class Table>
 struct turning_hand {
@@ -120,7 +124,7 @@ struct turning_hand {
   const index_t* tokens;
   index_t count, last_piece;
   const Table& table;
-  decltype(std::declval<Block&>().template make_local<handful<Piece>>()) held;
+  decltype(std::declval<Block&>().template make_local<piece_pair<Piece>>()) held;
 
   using element = typename Moved::element;
   static constexpr int piece_dims = sizeof(Piece) / sizeof(element);
@@ -130,7 +134,7 @@ struct turning_hand {
 
   KVEVICT_HOST_DEVICE void read(offset_t start, index_t first) {
     each_unit(start, first, [&](int t, index_t unit, index_t source, index_t, offset_t) {
-      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+      KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
         const index_t dim = m.turn.dim(unit, i, piece_dims);
         if (dim < m.from.dims()) held[t].of[i] = b.template load<Piece>(t, m.from.at(row, source, dim));
       }
@@ -144,7 +148,7 @@ struct turning_hand {
         else
           turn<2, 1>(t, unit, distance);
       }
-      KVEVICT_UNROLLED for (int i = 0; i < pieces_held; ++i) {
+      KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
         const index_t dim = m.turn.dim(unit, i, piece_dims);
         if (dim < m.from.dims()) b.store(t, m.target().at(row, target, dim), held[t].of[i]);
       }
@@ -180,7 +184,7 @@ struct turning_hand {
       second = from_float<element>(x * by.sine + y * by.cosine);
     }
   }
-  [[nodiscard]] KVEVICT_HOST_DEVICE static element& at(handful<Piece>& pieces, int i) {
+  [[nodiscard]] KVEVICT_HOST_DEVICE static element& at(piece_pair<Piece>& pieces, int i) {
     return pieces.of[i / piece_dims].elements[i % piece_dims];
   }
 };
@@ -198,7 +202,7 @@ template <class Piece, class Block, class Moved, class Table>
                                                     row,     kept.slots + first,
                                                     targets, of_row(kept.tokens),
                                                     count,   last_piece,
-                                                    table,   b.template make_local<handful<Piece>>()};
+                                                    table,   b.template make_local<piece_pair<Piece>>()};
   else
     return hold_plain<Piece>(b, m, row, kept.slots + first, targets, count, last_piece);
 }

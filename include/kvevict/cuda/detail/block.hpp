@@ -27,6 +27,9 @@
 ///     global(pointer, count)      an array in the device's memory that no other block touches meanwhile: load, store;
 ///                                 what it held before is read only where `given`, a last argument, is true
 ///     mma<Element>(sums, a, b)    sums += a * b, a warp's matrices of 16-bit elements (detail/fragments.hpp)
+///     recomputed(x)               x, an int; on the device what follows from it is not kept in registers for long
+///     load_rows(rows, x, place)   the rows of `mma`: 16 bytes each, the words from x[place(t)] on, are named by the
+///                                 lanes 0 .. 7 for rows 0 .. 7 and k 0 .. 7, then for rows 8 .. 15, then for k 8 .. 15
 ///     sync_warp()                 all threads of the warp have come here
 ///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to the words x[i] .. x[i + 3] of shared memory; of zeros
 ///                                 where `given`, a last argument, is false

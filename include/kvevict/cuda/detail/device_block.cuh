@@ -105,6 +105,21 @@ class device_block {
           : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
           : "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(c[0]), "r"(c[1]));
   }
+  template <class Place>
+  __device__ __forceinline__ static void load_rows(local<mma_rows>& rows, const memory<std::uint32_t>& x,
+                                                   const Place& place) {
+    std::uint32_t(&r)[4] = rows.value.x;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(x.address() + static_cast<std::uint32_t>(4 * place(static_cast<int>(threadIdx.x))))
+                 : "memory");
+  }
+  /// x, of which the compiler does not know that it is x: what follows from it is computed here, not kept in registers
+  /// from before a loop.
+  [[nodiscard]] __device__ __forceinline__ static int recomputed(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+  }
   __device__ __forceinline__ static void sync_warp() { __syncwarp(); }
   __device__ __forceinline__ static void copy_ahead(int, const memory<std::uint32_t>& to, offset_t i, const void* from,
                                                     bool given = true) {

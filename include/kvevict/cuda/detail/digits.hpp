@@ -15,9 +15,10 @@ struct digit {
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr digit of(int round) {
     return round == 0 ? digit{21, 11} : round == 1 ? digit{10, 11} : digit{0, 10};
   }
+  [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool first() const { return shift + bits == 32; }
   /// Whether a key has the digits that were found before this one.
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool candidate(std::uint32_t key, std::uint32_t prefix) const {
-    const std::uint32_t higher = shift + bits == 32 ? 0 : ~0u << (shift + bits);
+    const std::uint32_t higher = first() ? 0 : ~0u << (shift + bits);
     return ((key ^ prefix) & higher) == 0;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t bin(std::uint32_t key) const {
@@ -39,6 +40,22 @@ struct digit_memory {
 };
 inline constexpr offset_t digit_memory_bytes = sizeof(index_t) * (radix_bins + warp_threads + 4);
 
+/// Counts neighbouring keys. The first digit passes none over, later ones most.
+template <class Block>
+KVEVICT_HOST_DEVICE void count_keys(int t, const four_keys& keys, digit d, std::uint32_t prefix,
+                                    const digit_memory<Block>& m) {
+  if (d.first()) {
+    KVEVICT_UNROLLED for (int j = 0; j < 4; ++j) m.bins.add(t, d.bin(keys.x[j]), 1);
+    return;
+  }
+  bool any = false;
+  KVEVICT_UNROLLED for (int j = 0; j < 4; ++j) any = any || d.candidate(keys.x[j], prefix);
+  if (!any) return;
+  KVEVICT_UNROLLED for (int j = 0; j < 4; ++j) {
+    if (d.candidate(keys.x[j], prefix)) m.bins.add(t, d.bin(keys.x[j]), 1);
+  }
+}
+
 /// bins[i] = how many of the row's keys have digit i behind the prefix.
 template <class Block>
 KVEVICT_HOST_DEVICE void count_digit(Block& b, row_keys<Block>& row, digit d, std::uint32_t prefix,
@@ -53,10 +70,7 @@ KVEVICT_HOST_DEVICE void count_digit(Block& b, row_keys<Block>& row, digit d, st
       row.load(b, t, first, b.threads(), keys);
       KVEVICT_UNROLLED for (index_t k = 0; k < fours_at_once; ++k) {
         if (first + k * b.threads() >= row.fours()) break;
-        KVEVICT_UNROLLED for (int j = 0; j < 4; ++j) {
-          const std::uint32_t key = keys.of[k].x[j];
-          if (d.candidate(key, prefix)) m.bins.add(t, d.bin(key), 1);
-        }
+        count_keys(t, keys.of[k], d, prefix, m);
       }
     }
     if (t == 0 && d.candidate(0, prefix)) m.bins.add(t, d.bin(0), -row.absent());

@@ -18,12 +18,13 @@ namespace kvevict::detail {
 
 /// The log-sum-exp of a column: given, or what `attention_sums` found.
 template <class Task>
-[[nodiscard]] KVEVICT_HOST_DEVICE float log_sum_of(const Task& task, const attention_row& row, index_t column) {
+[[nodiscard]] KVEVICT_HOST_DEVICE float log_sum_of(const Task& task, const attention_row& row, index_t column,
+                                                   const column_place& place) {
   if constexpr (Task::known) {
-    return task.given_log_sum(row, column);
+    return task.given_log_sum(row, place);
   } else {
     float log_sum = 0;
-    task.with_query(row, column, [&](const row_id&, index_t) {
+    task.with_query(row, place, [&](const row_id&, index_t) {
       log_sum = task.parts.joined ? task.parts.peak[task.parts.at(row.id.index, 0, column)]
                                   : join_parts(task.parts, row.id.index, column, task.parts.parts).log_sum();
     });
@@ -37,12 +38,14 @@ KVEVICT_HOST_DEVICE void hold_terms(Block& b, const Task& task, const attention_
                                     bool with_sums, const held_terms<Block>& terms) {
   b.each([&](int t) {
     KVEVICT_ROLLED for (index_t i = 2 * t; i < count; i += 2 * b.threads()) {
-      column_terms c[2];
-      KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
-        const index_t column = first + i + k;
-        c[k] = task.terms(row, column, with_sums ? log_sum_of(task, row, column) : 0.0F);
+      const column_place place[] = {column_place::of(row, first + i), column_place::of(row, first + i + 1)};
+      float log_sum[2] = {0, 0};
+      if (with_sums) {
+        KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) log_sum[k] = log_sum_of(task, row, first + i + k, place[k]);
       }
-      terms.store(t, i, c[0], c[1]);
+      KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
+        terms.store(t, i + k, task.terms(row, place[k], log_sum[k]), log_sum[1]);
+      }
     }
   });
 }
@@ -138,9 +141,9 @@ KVEVICT_HOST_DEVICE void attention_join(Block& b, const Task& task) {
 struct column_chunk {
   index_t first, count, head, left;
 
-  [[nodiscard]] KVEVICT_HOST_DEVICE static column_chunk of(const attention_row& row, index_t first, index_t columns) {
-    const index_t head = first / row.per_head;
-    return {first, least(columns, row.columns - first), head, (head + 1) * row.per_head - first};
+  [[nodiscard]] KVEVICT_HOST_DEVICE static column_chunk of(const attention_row& row, index_t first, index_t columns,
+                                                           const column_place& place) {
+    return {first, least(columns, row.columns - first), place.head, row.per_head - place.i};
   }
   /// Whether all of them are query rows that see all slots before `end`.
   template <class Task>
@@ -160,21 +163,29 @@ KVEVICT_HOST_DEVICE void add_columns(Products& products, Block& b, const Task& t
                                      column_sums<Block, Task>& result) {
   const bool all_seen = result.simple && c.see_all(task, row, slot + b.threads());
   const float scale = task.plain_scale();
+  const auto pass = [&](index_t columns) {
+    c.left -= columns;
+    if (c.left != 0) return;
+    result.write(b, task, row, c.head, slot);
+    ++c.head;
+    c.left = row.per_head;
+  };
   const auto use = [&](index_t step, const auto& sums) {
-    KVEVICT_UNROLLED for (int n = 0; n < Held::tiles_for_columns; ++n) {
+    constexpr int tiles = Held::tiles_for_columns, width = tiles * tile_columns;
+    if (all_seen && step + width <= c.count && width <= c.left) {
+      b.each([&](int t) { result.template add_seen<tiles>(t, sums, terms.log_sums, scale, 0, at + step); });
+      pass(width);
+      return;
+    }
+    KVEVICT_UNROLLED for (int n = 0; n < tiles; ++n) {
       if (step + n * tile_columns >= c.count) continue;
       b.each([&](int t) {
         if (all_seen)
-          result.add_seen(t, sums, terms.log_sums, scale, n, at + step);
+          result.template add_seen<1>(t, sums, terms.log_sums, scale, n, at + step);
         else
           result.add(t, sums, terms.terms, n, at + step, slot);
       });
-      c.left -= tile_columns;
-      if (c.left == 0) {
-        result.write(b, task, row, c.head, slot);
-        ++c.head;
-        c.left = row.per_head;
-      }
+      pass(tile_columns);
     }
   };
   each_step<Held::tiles_for_columns, Held::columns_ahead>(products, b, task, row, c.first, c.count, use);
@@ -200,9 +211,9 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const att
   KVEVICT_ROLLED for (index_t tile = part; tile < tiles; tile += task.blocks_per_row) {
     const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
     products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
-    b.each([&](int t) { result.clear(t); });
+    b.each([&](int t) { result.begin(t, task, row, slot); });
     KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
-      const column_chunk c = column_chunk::of(row, first, Products::columns);
+      const column_chunk c = column_chunk::of(row, first, Products::columns, column_place::of(row, first));
       if (c.count < c.left && !result.weighs_all(task) && task.visible_to(row, first, first + c.count) <= slot)
         continue;  // none of these query rows sees the tile
       if (held != first) {

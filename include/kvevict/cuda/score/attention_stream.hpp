@@ -15,8 +15,6 @@
 /// before it, whose stage is the next to be overwritten. So the warpgroups may be a chunk apart, and one multiplies
 /// while the other one takes exponentials. No thread is set apart for copies: a chunk costs each of them a few, and
 /// registers are the scarcer.
-///
-/// No GPU has run this; only its emulation on the host has been compared with the CPU.
 namespace kvevict::detail {
 
 /// The chunks some of whose query rows see the tile, tile after tile of a block.
@@ -27,6 +25,7 @@ struct chunk_walk {
   index_t columns, threads, tiles;
   bool weighs_all;
   index_t tile, first = 0, first_row = 0;
+  column_place place{};  ///< of the first column
 
   [[nodiscard]] KVEVICT_HOST_DEVICE bool ended() const { return tile >= tiles; }
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t slot() const { return tile * threads; }
@@ -36,6 +35,7 @@ struct chunk_walk {
     const index_t rows_before = task.positions_of_row(row.id)(slot()) - task.position(row, 0);
     first_row = weighs_all ? 0 : greatest(0, least(rows_before, row.rows - 1));
     first = first_row / columns * columns;
+    place = {0, first};
   }
   /// To the next chunk; whether it is the first of a tile.
   KVEVICT_HOST_DEVICE bool advance() {
@@ -45,8 +45,9 @@ struct chunk_walk {
       begin();
       return true;
     }
-    const index_t seeing = first / row.per_head * row.per_head + first_row;  // in the head where the chunk starts
+    const index_t head = first / row.per_head, seeing = head * row.per_head + first_row;
     first = greatest(first, seeing / columns * columns);
+    place = {head, first - head * row.per_head};
     return false;
   }
 };
@@ -69,7 +70,9 @@ KVEVICT_HOST_DEVICE void attention_stream(Block& b, const Task& task) {
   const auto terms = held_terms<Block>::take(b, stages * columns);
   const auto whole = b.split_barriers(stages);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
-  auto log_sum = b.template make_local<float>();  // of the column of a thread in the chunk that is copied next
+  // Of the chunk that is copied next, the column of a thread:
+  auto place = b.template make_local<column_place>();
+  auto log_sum = b.template make_local<float>();
 
   b.each([&](int t) {
     if (t < stages) b.start_barrier(t, whole, t);
@@ -84,16 +87,17 @@ KVEVICT_HOST_DEVICE void attention_stream(Block& b, const Task& task) {
 
   const auto ask = [&] {
     b.each([&](int t) {
-      if (t < columns && !next.ended()) log_sum[t] = log_sum_of(task, row, next.first + t);
+      if (t >= columns || next.ended()) return;
+      place[t] = next.place;
+      place[t].advance(row, t);
+      log_sum[t] = log_sum_of(task, row, next.first + t, place[t]);
     });
   };
   const auto start_copies = [&](index_t stage) {
-    products.expect_queries(b, task, row, next.first, stage);
+    products.expect_queries(b, task, row, next.first, next.place, stage);
     const auto other = b.shuffle_xor(log_sum, 1);
     b.each([&](int t) {
-      if (t >= columns || t % 2 != 0) return;
-      const index_t column = next.first + t;
-      terms.store(t, stage * columns + t, task.terms(row, column, log_sum[t]), task.terms(row, column + 1, other[t]));
+      if (t < columns) terms.store(t, stage * columns + t, task.terms(row, place[t], log_sum[t]), other[t]);
     });
     next.advance();
     ask();
@@ -115,14 +119,14 @@ KVEVICT_HOST_DEVICE void attention_stream(Block& b, const Task& task) {
     if (tile_begins) {
       const index_t after = now.tile + task.blocks_per_row;
       products.hold_keys(b, task, row, now.slot(), after < tiles ? after * b.threads() : -1);
-      b.each([&](int t) { result.clear(t); });
+      b.each([&](int t) { result.begin(t, task, row, now.slot()); });
     }
     b.wait(whole, stage, number / stages);
     const bool more = !next.ended();
     if (more) start_copies(later);
     products.stage = stage;
-    add_columns<Products>(products, b, task, row, terms, stage * columns, column_chunk::of(row, now.first, columns),
-                          now.slot(), result);
+    add_columns<Products>(products, b, task, row, terms, stage * columns,
+                          column_chunk::of(row, now.first, columns, now.place), now.slot(), result);
     if (more) end_copies(later);
     tile_begins = now.advance();
   }

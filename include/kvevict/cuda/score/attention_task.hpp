@@ -82,6 +82,19 @@ struct attention_row {
   index_t columns = 0;
 };
 
+/// A column as the query_head of its group and the query row of its window.
+struct column_place {
+  index_t head, i;
+
+  [[nodiscard]] KVEVICT_HOST_DEVICE static column_place of(const attention_row& r, index_t column) {
+    return {column / r.per_head, column % r.per_head};
+  }
+  /// To the column `by` further: for a few columns that is cheaper than to divide again.
+  KVEVICT_HOST_DEVICE void advance(const attention_row& r, index_t by) {
+    for (i += by; i >= r.per_head; i -= r.per_head) ++head;
+  }
+};
+
 /// What makes products of a column weights: weight * 2^(scale * product - log_sum), for the slots before `visible`.
 struct alignas(16) column_terms {
   float scale, log_sum, weight;
@@ -150,11 +163,14 @@ struct attention_task {
   }
   /// Calls f(query_head, query) for a column; false where the column only fills a tile.
   template <class F>
-  KVEVICT_HOST_DEVICE bool with_query(const attention_row& r, index_t column, const F& f) const {
-    const index_t head = column / r.per_head, i = column % r.per_head;
-    if (head >= group_size || i >= r.rows) return false;
-    f(query_head(r, head), query(r, i));
+  KVEVICT_HOST_DEVICE bool with_query(const attention_row& r, const column_place& at, const F& f) const {
+    if (at.head >= group_size || at.i >= r.rows) return false;
+    f(query_head(r, at.head), query(r, at.i));
     return true;
+  }
+  template <class F>
+  KVEVICT_HOST_DEVICE bool with_query(const attention_row& r, index_t column, const F& f) const {
+    return with_query(r, column_place::of(r, column), f);
   }
   /// Slots that the query rows of the columns first .. last (excluded) see: the newest of them sees the most.
   [[nodiscard]] KVEVICT_HOST_DEVICE index_t visible_to(const attention_row& r, index_t first, index_t last) const {
@@ -167,19 +183,19 @@ struct attention_task {
     return log2_of_e / std::sqrt(static_cast<float>(cache.keys().dims()));
   }
   /// The log-sum-exp that is given for a column.
-  [[nodiscard]] KVEVICT_HOST_DEVICE float given_log_sum(const attention_row& r, index_t column) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE float given_log_sum(const attention_row& r, const column_place& at) const {
     float log_sum = 0;
-    with_query(r, column, [&](const row_id& head, index_t n) {
+    with_query(r, at, [&](const row_id& head, index_t n) {
       const float given = log_sum_exp.data[log_sum_exp.layout.offset(head, n, 0)];
       log_sum = log_sum_exp.base == log_base::two ? given : given * log2_of_e;
     });
     return log_sum;
   }
   /// The terms of a column with that log-sum-exp.
-  [[nodiscard]] KVEVICT_HOST_DEVICE column_terms terms(const attention_row& r, index_t column, float log_sum) const {
-    const index_t head = column / r.per_head, i = column % r.per_head;
-    if (head >= group_size || i >= r.rows) return {0, 0, 0, 0};
-    const index_t number = position(r, i);
+  [[nodiscard]] KVEVICT_HOST_DEVICE column_terms terms(const attention_row& r, const column_place& at,
+                                                       float log_sum) const {
+    if (at.head >= group_size || at.i >= r.rows) return {0, 0, 0, 0};
+    const index_t number = position(r, at.i);
     column_terms c{};
     c.scale = plain_scale();
     c.log_sum = log_sum;

@@ -24,11 +24,10 @@ struct held_terms {
     const auto all = b.template shared<column_terms>(columns);
     return {all, b.template shared<two>(columns / 2)};
   }
-  /// Of two columns, to the place of the first.
-  KVEVICT_HOST_DEVICE void store(int t, offset_t at, const column_terms& c, const column_terms& d) const {
+  /// The terms of a column; an even one brings the log-sum-exps of its pair along.
+  KVEVICT_HOST_DEVICE void store(int t, offset_t at, const column_terms& c, float of_next) const {
     terms.store(t, at, c);
-    terms.store(t, at + 1, d);
-    log_sums.store(t, at / 2, {{c.log_sum, d.log_sum}});
+    if (at % 2 == 0) log_sums.store(t, at / 2, {{c.log_sum, of_next}});
   }
 };
 
@@ -41,11 +40,13 @@ struct column_sums {
   typename Block::template local<float> received[4];
   typename Block::template local<float> weight[4];  ///< of the rows that see the slot; unused where `alike`
   typename Block::template local<float> weight_of_all;
+  typename Block::template local<float> norm;   ///< where `alike`, of the slot that the thread writes
   typename Block::template local<float> heads;  ///< what the t-th slot of lane t of four got from the heads before
 
   KVEVICT_HOST_DEVICE static column_sums take(Block& b) {
     column_sums s;
     s.heads = b.template make_local<float>();
+    if constexpr (alike) s.norm = b.template make_local<float>();
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
       s.received[k] = b.template make_local<float>();
       if constexpr (!alike) s.weight[k] = b.template make_local<float>();
@@ -56,6 +57,11 @@ struct column_sums {
   /// Whether query rows count that see none of the slots.
   [[nodiscard]] KVEVICT_HOST_DEVICE static bool weighs_all(const Task& task) {
     return !alike && task.how.mean == score::row_mean::all;
+  }
+  /// A tile begins, of the slots from `slot`.
+  KVEVICT_HOST_DEVICE void begin(int t, const Task& task, const attention_row& row, index_t slot) {
+    clear(t);
+    if constexpr (alike) norm[t] = norm_of(task, row, least(slot + slot_of_thread(t, t % 4), row.length - 1), t, t % 4);
   }
   KVEVICT_HOST_DEVICE void clear(int t) {
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
@@ -81,14 +87,20 @@ struct column_sums {
   }
   /// Whether `add_seen` may be: all rows weigh the same, and products are scaled alike.
   static constexpr bool simple = alike && Task::plain;
-  /// The same where all slots are seen by all columns, none of which only fills a tile.
-  template <int Tiles, class Shared>
+  /// The same for `Count` tiles, all of whose slots are seen by all columns, none of which only fills a tile. Nothing
+  /// is asked between them, so that exponentials of one are taken while others wait.
+  template <int Count, int Tiles, class Shared>
   KVEVICT_HOST_DEVICE void add_seen(int t, const product_sums<Block, Tiles>& sums, const Shared& log_sums, float scale,
                                     int n, index_t step) {
-    const auto log_sum = log_sums.load(t, (step + n * tile_columns) / 2 + t % 4);
-    KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
-      KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-        received[k][t] += exp2_fast(std::fma(sums.of(t, k, n, i), scale, -log_sum.x[i]));
+    typename held_terms<Block>::two log_sum[std::size_t{Count}];
+    KVEVICT_UNROLLED for (int c = 0; c < Count; ++c) {
+      log_sum[c] = log_sums.load(t, (step + (n + c) * tile_columns) / 2 + t % 4);
+    }
+    KVEVICT_UNROLLED for (int c = 0; c < Count; ++c) {
+      KVEVICT_UNROLLED for (int i = 0; i < 2; ++i) {
+        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
+          received[k][t] += exp2_fast(std::fma(sums.of(t, k, n + c, i), scale, -log_sum[c].x[i]));
+        }
       }
     }
   }
@@ -102,9 +114,14 @@ struct column_sums {
     b.each([&](int t) {  // lane t of four writes the t-th of their four slots
       const int own = t % 4;
       const index_t at = slot + slot_of_thread(t, own);
-      if (at < row.length)
-        task.out.put(b, t, row.id.index, head, at, rounded_product(pick(received, t, own), norm(task, row, at, t, own)),
-                     heads[t]);
+      if (at < row.length) {
+        float by = 0;
+        if constexpr (alike)
+          by = norm[t];
+        else
+          by = norm_of(task, row, at, t, own);
+        task.out.put(b, t, row.id.index, head, at, rounded_product(pick(received, t, own), by), heads[t]);
+      }
       clear(t);
     });
   }
@@ -122,8 +139,8 @@ struct column_sums {
     const float low = k % 2 == 0 ? x[0][t] : x[1][t], high = k % 2 == 0 ? x[2][t] : x[3][t];
     return k < 2 ? low : high;
   }
-  [[nodiscard]] KVEVICT_HOST_DEVICE float norm(const Task& task, const attention_row& row, index_t slot, int t,
-                                               int k) const {
+  [[nodiscard]] KVEVICT_HOST_DEVICE float norm_of(const Task& task, const attention_row& row, index_t slot, int t,
+                                                  int k) const {
     if (task.how.mean == score::row_mean::none) return 1.0F;
     float sum = 0;
     if constexpr (alike)

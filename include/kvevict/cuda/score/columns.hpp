@@ -46,13 +46,12 @@ struct column_output {
   template <class Block>
   KVEVICT_HOST_DEVICE void put(Block& b, int t, index_t to_row, index_t from_head, offset_t slot, float x,
                                float& all) const {
-    float* const to = of_row(to_row) + slot;
     if (as == heads_as::each) {
-      b.store(t, to + from_head * head, x);
+      b.store(t, of_row(to_row) + from_head * head + slot, x);
       return;
     }
     all = from_head == 0 ? x : combined_heads(as, all, x);
-    if (from_head + 1 == heads) b.store(t, to, all_heads(as, all, heads));
+    if (from_head + 1 == heads) b.store(t, of_row(to_row) + slot, all_heads(as, all, heads));
   }
 };
 

@@ -7,15 +7,14 @@
 namespace kvevict::detail {
 
 /// On the tensor cores of sm_90a, which four warps feed at once (detail/warpgroup.hpp). What a lane holds and which
-/// words it takes is what mma_products.hpp says, so that all that looks at products is the same. No GPU has run this
-/// path: only its emulation on the host has been compared with the CPU.
+/// words it takes is what mma_products.hpp says, so that all that looks at products is the same.
 ///
 /// - Keys go through registers. While a tile is multiplied, every warp has its slots of the next one copied to shared
 ///   memory, where only it reads them: nothing waits but the warp for its own, and the memory is always busy. There are
 ///   no tensor maps (TMA): the driver would have to make one for every call, and layouts in another order or of the
 ///   user's own have none. What they would save does not bind: a tile of 128 dims is 16 copies of a thread, and its
 ///   64 KB on their way are twice what 4.8 TB/s ask of each of 132 multiprocessors for as long as memory takes.
-/// - Queries are copied to where wgmma wants them: pieces of eight dims, those of all columns one after another.
+/// - Queries are copied to where wgmma wants them, 64 dims of all columns one after another.
 /// - A step is multiplied while the one before it is looked at, and the two warpgroups of a block do so by turns.
 ///
 /// Queries may be held in several stages, of which `stage` is multiplied.
@@ -26,50 +25,77 @@ struct wgmma_products {
   static constexpr bool sums_ahead = Dims <= 128, columns_ahead = sums_ahead;  // registers
   static constexpr index_t columns = Dims <= 128 ? 128 : 64;                   // of two steps, or of four
   static constexpr int pieces = Dims / 8;                                      ///< of 16 bytes, of a query
+  static constexpr int along = pieces % 8 == 0 ? 8 : 4;                        ///< lanes that copy neighbouring pieces
   static constexpr int stages = Stages;
-  static constexpr index_t stage_words = 4 * pieces * columns;
+  static constexpr int pitch = (pieces + 7) / 8 * 8;  ///< of a key or query, in pieces
+  static constexpr index_t stage_words = 4 * pitch * columns;
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t shared_bytes(int threads) {
-    return static_cast<offset_t>(sizeof(std::uint32_t)) * (Stages * stage_words + 4 * pieces * threads);
+    return static_cast<offset_t>(sizeof(std::uint32_t)) * (Stages * stage_words + 4 * pitch * threads);
   }
 
   template <class Block>
   struct on {
     static constexpr index_t held = columns;
     using words = decltype(std::declval<Block&>().template shared<std::uint32_t>(1));
-    words queries;  ///< [stages][pieces][columns][4]
-    words ahead;    ///< [warps][4][pieces][8 slots][4]
+    words queries;  ///< [stages][pitch / 8][columns][8][4], see wgmma_place
+    words ahead;    ///< [threads][pitch][4], see place_of
     typename Block::template local<mma_rows> keys[2][std::size_t{Dims} / 16];
     index_t stage = 0;
 
     KVEVICT_HOST_DEVICE static on take(Block& b) {
       const words in_stages = b.template shared<std::uint32_t>(Stages * stage_words);
-      on o{in_stages, b.template shared<std::uint32_t>(4 * pieces * b.threads()), {}};
+      on o{in_stages, b.template shared<std::uint32_t>(4 * pitch * b.threads()), {}};
       KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
         KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) o.keys[m][f] = b.template make_local<mma_rows>();
       }
       return o;
     }
-    /// Starts copies of the queries of the columns from `first`; once they are done, `wgmma_fence_stores`.
+    /// Starts copies of the queries of the columns from `first`, which is at `place`; once they are done,
+    /// `wgmma_fence_stores`.
     template <class Task>
     KVEVICT_HOST_DEVICE void expect_queries(Block& b, const Task& task, const attention_row& row, index_t first,
-                                            index_t to_stage) {
+                                            const column_place& place, index_t to_stage) {
       const auto& from = task.queries.entries;
-      b.each([&](int t) {  // a warp has four pieces of eight columns at once
-        KVEVICT_ROLLED for (index_t of = t / warp_threads * 8; of < columns; of += b.threads() / warp_threads * 8) {
-          const index_t column = of + t % 8;
+      const auto to = [&](index_t column, int piece) {
+        return to_stage * stage_words + (piece / 8 * columns * pieces_of_column + wgmma_place(column, piece % 8)) * 4;
+      };
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(from.layout)>, strided>) {
+        if (place.i + columns <= row.rows && dense_dims(from)) {  // of one head: equally far apart
+          b.each([&](int t) {
+            const int own = t % along, queries_at_once = b.threads() / along;
+            const index_t n = task.query(row, place.i) + t / along;
+            const Element* query = from.at(task.query_head(row, place.head), n, 0) + 8 * own;
+            KVEVICT_UNROLLED for (index_t column = t / along; column < columns; column += queries_at_once) {
+              KVEVICT_UNROLLED for (int p = 0; p < pieces; p += along) {
+                if (p + own < pieces) b.copy_ahead(t, queries, to(column, p + own), query + 8 * p);
+              }
+              if (column + queries_at_once < columns) query += from.layout.slot * queries_at_once;
+            }
+          });
+          return;
+        }
+      }
+      b.each([&](int t) {
+        const int own = t % along, queries_at_once = b.threads() / along;
+        column_place at = place;
+        at.advance(row, t / along);
+        KVEVICT_ROLLED for (index_t column = t / along; column < columns; column += queries_at_once) {
           const Element* query = nullptr;
           bool adjacent = dense_dims(from);
-          task.with_query(row, first + column, [&](const row_id& head, index_t n) {
+          task.with_query(row, at, [&](const row_id& head, index_t n) {
             query = from.at(head, n, 0);
             adjacent = adjacent && at_words4(query);
           });
-          KVEVICT_ROLLED for (index_t piece = t % warp_threads / 8; piece < pieces; piece += 4) {
-            const index_t at = to_stage * stage_words + (piece * columns + column) * 4;
+          at.advance(row, queries_at_once);
+          KVEVICT_UNROLLED for (int p = 0; p < pieces; p += along) {
+            const int piece = p + own;
+            if (piece >= pieces) continue;
             if (adjacent) {
-              b.copy_ahead(t, queries, at, query == nullptr ? from.data : query + 8 * piece, query != nullptr);
+              b.copy_ahead(t, queries, to(column, piece), query == nullptr ? from.data : query + 8 * piece,
+                           query != nullptr);
             } else {
               const words4 q = words_of_query<Element>(task, row, first + column, 8 * piece);
-              KVEVICT_UNROLLED for (int w = 0; w < 4; ++w) queries.store(t, at + w, q.x[w]);
+              KVEVICT_UNROLLED for (int w = 0; w < 4; ++w) queries.store(t, to(column, piece) + w, q.x[w]);
             }
           }
         }
@@ -77,20 +103,28 @@ struct wgmma_products {
     }
     template <class Task>
     KVEVICT_HOST_DEVICE void hold_queries(Block& b, const Task& task, const attention_row& row, index_t first) {
-      expect_queries(b, task, row, first, 0);
+      expect_queries(b, task, row, first, column_place::of(row, first), 0);
       b.copies_done();
       b.wgmma_fence_stores();
     }
     template <class Task>
     KVEVICT_HOST_DEVICE void expect_keys(Block& b, const Task& task, const attention_row& row, index_t first) {
       const auto& from = task.cache.keys();
-      b.each([&](int t) {
-        KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-          const index_t slot = first + t / warp_threads * warp_threads + 8 * k + t % 8;
-          const Element* const key = from.at(row.id, least(slot, row.length - 1), 0);
-          KVEVICT_UNROLLED for (int piece = 0; piece < pieces; piece += 4) {
-            const int own = piece + t % warp_threads / 8;
-            if (own < pieces) b.copy_ahead(t, ahead, place_of(t, k, own, t % 8), key + 8 * own);
+      b.each([&](int thread) {
+        const int t = b.recomputed(thread);
+        constexpr int keys_at_once = warp_threads / along, rounds = least(4, along);
+        const int own = t % along, beside = t % warp_threads / along;
+        KVEVICT_ROLLED for (int done = 0; done < warp_threads; done += rounds * keys_at_once) {
+          const Element* key[std::size_t{rounds}];
+          KVEVICT_UNROLLED for (int i = 0; i < rounds; ++i) {
+            const index_t slot = first + t / warp_threads * warp_threads + done + i * keys_at_once + beside;
+            key[i] = from.at(row.id, least(slot, row.length - 1), 0) + 8 * own;
+          }
+          KVEVICT_UNROLLED for (int i = 0; i < rounds; ++i) {
+            const int slot = done + i * keys_at_once + beside;
+            KVEVICT_UNROLLED for (int piece = 0; piece < pieces; piece += along) {
+              if (piece + own < pieces) b.copy_ahead(thread, ahead, place_of(t, slot, piece + own), key[i] + 8 * piece);
+            }
           }
         }
       });
@@ -100,17 +134,14 @@ struct wgmma_products {
                                        index_t next) {
       b.copies_done();
       b.sync_warp();
-      b.each([&](int t) {
-        const auto word = [&](int k, int piece) {
-          return ahead.load(t, place_of(t, k, piece, t % warp_threads / 4) + t % 4);
-        };
-        KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
-          KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) {
-            const int p = 2 * f;
-            keys[m][f][t] = {{word(2 * m, p), word(2 * m + 1, p), word(2 * m, p + 1), word(2 * m + 1, p + 1)}};
-          }
+      KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
+        KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) {
+          b.load_rows(keys[m][f], ahead, [&](int thread) {  // eight lanes name eight slots' pieces
+            const int t = b.recomputed(thread), lane = t % warp_threads;
+            return place_of(t, 16 * m + lane % 16, 2 * f + lane / 16);
+          });
         }
-      });
+      }
       b.sync_warp();
       if (next >= 0) expect_keys(b, task, row, next);
     }
@@ -122,13 +153,13 @@ struct wgmma_products {
     }
     template <int Tiles>
     KVEVICT_HOST_DEVICE void start(Block& b, index_t step, product_sums<Block, Tiles>& sums) {
-      constexpr std::uint32_t piece = sizeof(words4);
-      const std::uint64_t first = wgmma_columns(queries.address(), piece * columns, piece * 8);
+      const std::uint64_t first = wgmma_columns(queries.address());
       b.wgmma_begin();
       KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
         KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) {
           const auto columns_of_step =
-              further(first, static_cast<std::uint32_t>((stage * pieces + 2 * f) * columns + step));
+              further(first, static_cast<std::uint32_t>(
+                                 ((stage * (pitch / 8) + f / 4) * columns + step) * pieces_of_column + f % 4 * 2));
           b.template wgmma<Element>(sums.x[m], keys[m][f], columns_of_step, f != 0);
         }
       }
@@ -140,9 +171,10 @@ struct wgmma_products {
     }
 
    private:
-    /// Where a piece of the k-th slot lies that the warp has eight of.
-    [[nodiscard]] KVEVICT_HOST_DEVICE static index_t place_of(int t, int k, index_t piece, int of_eight) {
-      return (((t / warp_threads * 4 + k) * pieces + piece) * 8 + of_eight) * 4;
+    /// Where a piece of one of the 32 slots of a warp lies: those that eight slots have of it are in banks of their
+    /// own. Two pieces that share 32 bytes of memory share 32 bytes here too: else the device copies them one by one.
+    [[nodiscard]] KVEVICT_HOST_DEVICE static index_t place_of(int t, int slot, int piece) {
+      return ((t / warp_threads * warp_threads + slot) * pitch + (piece ^ slot % 8)) * 4;
     }
   };
 };
