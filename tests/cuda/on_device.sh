@@ -5,12 +5,13 @@
 #
 #   tests            the device tests: scores, selections, compactions against the CPU, as graphs, 100 times
 #   examples         programs of one .cu file that say themselves whether all is well, and compare --backend cuda
-#   sanitize         the least of the tests that runs every kernel, under compute-sanitizer's memcheck, racecheck and
-#                    synccheck
+#   sanitize [TOOL]  the least of the tests that runs every kernel, under compute-sanitizer's memcheck, synccheck and
+#                    racecheck (the slowest by far), or one of them
 #   bench [FILTER]   the benchmark, which leaves BUILD/gpu.md and BUILD/gpu.json; only steps that match FILTER
 #
-# All of them where none is named. Each step is announced with the time; the first that fails ends the run. A
-# workspace's contents are others in each run of a test, which finds what initcheck would look for.
+# All of them where none is named. Each step is announced with the time; the first that fails ends the run. Test cases
+# run side by side, each in a process of its own. A workspace's contents are others in each run of a test, which finds
+# what initcheck would look for.
 set -euo pipefail
 root=$(cd "$1" && pwd) build=$2
 shift 2
@@ -78,10 +79,42 @@ build_tests() {
     -o "$build/on_device"
 }
 
+# run_case LOG NAME [COMMAND...]: one test case, as an argument of COMMAND.
+run_case() {
+  local log=$1 name=$2 begin=$SECONDS
+  shift 2
+  # A comma ends a pattern of doctest's.
+  if "$@" "$build/on_device" --test-case="${name//,/?}" >"$log" 2>&1; then
+    say "passed in $((SECONDS - begin)) s: $name"
+  else
+    say "FAILED: $name"
+    cat "$log" >&2
+    return 1
+  fi
+}
+
+# each_case [COMMAND...]: all test cases, as many at a time as there are processors.
+each_case() {
+  local names name i failed=0 jobs=()
+  mkdir -p "$build/cases"
+  mapfile -t names < <("$build/on_device" --list-test-cases | grep -E '^(on the device|refused): ')
+  ((${#names[@]})) || fail "the test program names no test cases"
+  for i in "${!names[@]}"; do
+    name=${names[i]}
+    # The caller's own errors are made on purpose, and would be reported.
+    [[ $# -gt 0 && $name == *"error of the caller"* ]] && continue
+    while (($(jobs -rp | wc -l) >= $(nproc))); do sleep 0.1; done
+    OMP_NUM_THREADS=4 run_case "$build/cases/$i.log" "$name" "${@:-env}" &
+    jobs+=($!)
+  done
+  for i in "${jobs[@]}"; do wait "$i" || failed=1; done
+  ((failed == 0)) || fail "test cases failed"
+}
+
 run_tests() {
   build_tests
   say "the tests"
-  "$build/on_device" --duration=true
+  each_case
 }
 
 program_of() { echo "$build/alone_$(basename "$(dirname "$1")")_$(basename "$1" .cu)"; }
@@ -126,11 +159,10 @@ run_sanitizer() {
   local tool sanitizer
   sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$(readlink -f "$(command -v nvcc)")")/compute-sanitizer")
   [[ -x $sanitizer ]] || fail "no compute-sanitizer beside nvcc; it is a part of the CUDA toolkit"
-  for tool in memcheck racecheck synccheck; do
+  (($#)) || set -- memcheck synccheck racecheck
+  for tool in "$@"; do
     say "compute-sanitizer $tool"
-    # The caller's own errors are made on purpose, and would be reported.
-    KVEVICT_RUNS=1 KVEVICT_LIGHT=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$build/on_device" \
-      --test-case-exclude="*error of the caller*"
+    KVEVICT_RUNS=1 KVEVICT_LIGHT=1 each_case "$sanitizer" --tool "$tool" --error-exitcode 1
   done
 }
 
@@ -157,7 +189,11 @@ while (($#)); do
   case $part in
     tests) run_tests ;;
     examples) run_examples ;;
-    sanitize) run_sanitizer ;;
+    sanitize)
+      tool=()
+      if (($#)) && [[ $1 == *check ]]; then tool=("$1") && shift; fi
+      run_sanitizer "${tool[@]}"
+      ;;
     bench)
       filter=()
       if (($#)) && [[ $1 != tests && $1 != examples && $1 != sanitize ]]; then filter=("$1") && shift; fi

@@ -45,7 +45,11 @@ struct select_body {
 
 template <class Rule>
 struct pool_body {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+  static constexpr int blocks_together = 2;  // for three, registers are a few short
+#else
   static constexpr int blocks_together = pool_together;
+#endif
   select_task<Rule> task;
   share_memory memory;
   bool alone;

@@ -11,13 +11,13 @@ namespace detail {
 /// Rows that a source wants of `added` new ones.
 [[nodiscard]] constexpr index_t rows_wanted(index_t window, index_t added) { return least(window, added); }
 
-/// What is wrong with the new slots of a row or with the rows passed for them.
+/// What is wrong with the new slots of a row or with the rows passed for them. `p`: the parts of its state.
 template <row_feed Feed, class Policy, class Inputs>
-[[nodiscard]] status check_new_slots(const Policy& policy, const decode_state<Feed>& state, const Inputs& in,
+[[nodiscard]] status check_new_slots(const Policy& policy, const state_parts& p, offset_t index, const Inputs& in,
                                      const row_id& row, index_t added) {
   const index_t length = in.cache.length(row);
-  const state_header& h = state.header();
-  if (length - state.length(row) != added || added < 1)
+  const state_header& h = *p.header;
+  if (length - p.lengths[index] != added || added < 1)
     return {status_code::bad_shape, "length",
             "every row of a sequence must have grown by the same number of slots, at least one, since the last call"};
   if (length > h.capacity)
@@ -96,14 +96,19 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
   if (const status s = detail::check_states(policy, states, in); !s.ok()) return s;
   const cache_shape shape = in.cache.shape();
   const auto rows = static_cast<index_t>(shape.rows());
-  const auto added_to = [&](index_t seq) {  // by the first row; check_new_slots compares the others
-    const row_id first{0, seq, 0, seq * shape.kv_heads};
-    return in.cache.length(first) - states[seq].length(first);
+  // A sequence has grown by what its first row has; the others are compared with it.
+  const auto added_to = [&](index_t seq, const detail::state_parts& p) {
+    return in.cache.length({0, seq, 0, seq * shape.kv_heads}) - p.lengths[0];
   };
-  for (index_t r = 0; r < rows; ++r) {
-    const row_id row = shape.row(r);
-    const status s = detail::check_new_slots(policy, states[row.seq], in, row, added_to(row.seq));
-    if (!s.ok()) return s;
+  for (index_t seq = 0; seq < shape.seqs; ++seq) {
+    const detail::state_parts p = states[seq].parts();  // found once: a step of few slots takes hardly longer than that
+    const index_t added = added_to(seq, p);
+    for (index_t layer = 0; layer < shape.layers; ++layer)
+      for (index_t head = 0; head < shape.kv_heads; ++head) {
+        const row_id row{layer, seq, head, (layer * shape.seqs + seq) * shape.kv_heads + head};
+        const status s = detail::check_new_slots<feed>(policy, p, states[seq].index(row), in, row, added);
+        if (!s.ok()) return s;
+      }
   }
   carver place(memory.data);
   const auto extent = detail::extent_of(in, detail::longest_row(in));
@@ -113,8 +118,8 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
 
   for (index_t i = 0; i < shape.seqs; ++i) {
-    added[i] = added_to(i);
     const detail::state_parts p = states[i].parts();
+    added[i] = added_to(i, p);
     for (offset_t r = 0; r < static_cast<offset_t>(shape.layers) * shape.kv_heads; ++r) {
       for (index_t k = 0; k < added[i]; ++k) p.positions[r * p.header->capacity + p.lengths[r]++] = p.header->seen + k;
       p.seen[r] = p.header->seen + added[i];
