@@ -69,34 +69,32 @@ KVEVICT_HOST_DEVICE void add_to_sums(Block& b, const Task& task, const new_slots
     return decay != 1.0F ? sum * decay : sum;
   };
   if constexpr (Given::kind == input_kind::attention) {
-    // Some at once: they wait for the memory together.
-    constexpr int at_once = 4;
-    const offset_t all = static_cast<offset_t>(h.group_size) * n.length;
+    constexpr int at_once = 4;  // they wait for the memory together
     const auto dims = static_cast<index_t>(given.entries.dims());
     b.each([&](int t) {
-      KVEVICT_ROLLED for (offset_t from = t; from < all && dims > 0; from += at_once * b.threads()) {
-        index_t head[at_once], slot[at_once];
-        float sum[at_once];
-        KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-          const auto place = static_cast<index_t>(least<offset_t>(from + k * b.threads(), all - 1));
-          head[k] = place / n.length;
-          slot[k] = place % n.length;
-          sum[k] = start(t, head[k], slot[k]);
-        }
-        KVEVICT_ROLLED for (index_t i = 0; i < n.rows; ++i) {
-          const auto weight = static_cast<float>(task.source.weight(n.rows - 1 - i));
-          float received[at_once];
+      KVEVICT_ROLLED for (index_t q = 0; q < h.group_size; ++q) {
+        row_id head = n.row;
+        head.kv_head = n.row.kv_head * h.group_size + q;
+        KVEVICT_ROLLED for (offset_t from = t; from < n.length; from += at_once * b.threads()) {
+          index_t slot[at_once];
+          float sum[at_once], received[at_once];
           KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-            row_id of = n.row;
-            of.kv_head = n.row.kv_head * h.group_size + head[k];
-            received[k] = given.entries(of, n.given - n.rows + i, least(slot[k], dims - 1));
+            const offset_t next = from + k * b.threads();  // its first one again instead of none
+            slot[k] = static_cast<index_t>(next < n.length ? next : from);
+            sum[k] = start(t, q, slot[k]);
           }
-          KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {  // a new slot's own row is the first that sees it
-            if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims) sum[k] += weight * received[k];
+          KVEVICT_ROLLED for (index_t i = 0; i < n.rows && dims > 0; ++i) {
+            const auto weight = static_cast<float>(task.source.weight(n.rows - 1 - i));
+            KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+              received[k] = given.entries(head, n.given - n.rows + i, least(slot[k], dims - 1));
+            }
+            KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {  // a new slot's own row is the first that sees it
+              if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims) sum[k] += weight * received[k];
+            }
           }
-        }
-        KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-          if (from + k * b.threads() < all) sums.store(t, head[k] * capacity + slot[k], sum[k]);
+          KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
+            if (from + k * b.threads() < n.length) sums.store(t, q * capacity + slot[k], sum[k]);
+          }
         }
       }
     });
