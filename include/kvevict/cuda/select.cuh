@@ -19,7 +19,7 @@ namespace detail {
 inline constexpr int select_threads = 384, select_together = 2;
 /// Of a block that shares a budget with others. Teams of eight need eight places on neighbouring multiprocessors: with
 /// two per multiprocessor, an H200 runs 30 teams at once, and the 32 layers of a model would take turns.
-inline constexpr int pool_threads = 320, pool_together = 3;
+inline constexpr int pool_threads = 288, pool_together = 3;
 
 /// Room for keys, by fours, in what `bytes` of other memory leave of a block's part of the multiprocessor.
 [[nodiscard]] inline status room_for_keys(const gpu& on, offset_t bytes, int together, index_t& fours) {
@@ -45,11 +45,7 @@ struct select_body {
 
 template <class Rule>
 struct pool_body {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-  static constexpr int blocks_together = 2;  // for three, registers are a few short
-#else
   static constexpr int blocks_together = pool_together;
-#endif
   select_task<Rule> task;
   share_memory memory;
   bool alone;

@@ -171,11 +171,14 @@ KVEVICT_HOST_DEVICE void add_columns(Products& products, Block& b, const Task& t
     c.left = row.per_head;
   };
   const auto use = [&](index_t step, const auto& sums) {
-    constexpr int tiles = Held::tiles_for_columns, width = tiles * tile_columns;
-    if (all_seen && step + width <= c.count && width <= c.left) {
-      b.each([&](int t) { result.template add_seen<tiles>(t, sums, terms.log_sums, scale, 0, at + step); });
-      pass(width);
-      return;
+    constexpr int tiles = Held::tiles_for_columns;
+    if constexpr (Held::columns_ahead) {  // else products wait for each other anyway, and registers are few
+      constexpr int width = tiles * tile_columns;
+      if (all_seen && step + width <= c.count && width <= c.left) {
+        b.each([&](int t) { result.template add_seen<tiles>(t, sums, terms.log_sums, scale, 0, at + step); });
+        pass(width);
+        return;
+      }
     }
     KVEVICT_UNROLLED for (int n = 0; n < tiles; ++n) {
       if (step + n * tile_columns >= c.count) continue;
