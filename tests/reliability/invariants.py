@@ -464,6 +464,6 @@ bug("Clusters are asked of the device, not of the code alone", "the device is no
 bug("A launch goes to the device of its stream", "the current device stays", "cuda/detail/launch.cuh",
     "if (error == cudaSuccess) error = static_cast<cudaError_t>(push(context));", "", "launches")
 bug("After a call the caller's device is current again", "it is forgotten", "cuda/detail/launch.cuh",
-    "if (leave_ != nullptr) leave_(&left);", "if (leave_ != nullptr) left = nullptr;", "launches")
+    "if (leave_ != nullptr) leave_(&left);", "if (leave_ != nullptr && device_ < 0) leave_(&left);", "launches")
 bug("Shared memory beyond what every device has is asked for", "a zero too many", "cuda/detail/launch.cuh",
     "if (bytes <= 48 * 1024) return {};", "if (bytes <= 480 * 1024) return {};", "launches")
