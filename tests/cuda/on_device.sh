@@ -36,6 +36,9 @@ say "$state; sm_$target; $(nvcc --version | tail -n 1)"
 
 capture_reader=("$root/examples/compare/capture_file.cpp" "$root/examples/tensor_file/tensor_file.cpp")
 
+# As many jobs run at a time as there are processors: waits for a free one.
+free_processor() { while (($(jobs -rp | wc -l) >= $(nproc))); do sleep 0.1; done; }
+
 # compile OBJECT SOURCE [FLAG...]: does nothing where the object is newer than every source.
 compile() {
   local object=$1 source=$2
@@ -52,7 +55,7 @@ compile() {
 compile_all() {
   local line jobs=()
   while read -r line; do
-    while (($(jobs -rp | wc -l) >= $(nproc))); do sleep 0.1; done
+    free_processor
     # shellcheck disable=SC2086
     compile $line &
     jobs+=($!)
@@ -103,7 +106,7 @@ each_case() {
     name=${names[i]}
     # The caller's own errors are made on purpose, and would be reported.
     [[ $# -gt 0 && $name == *"error of the caller"* ]] && continue
-    while (($(jobs -rp | wc -l) >= $(nproc))); do sleep 0.1; done
+    free_processor
     OMP_NUM_THREADS=4 run_case "$build/cases/$i.log" "$name" "${@:-env}" &
     jobs+=($!)
   done
