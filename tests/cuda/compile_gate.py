@@ -20,8 +20,10 @@ ARCHITECTURES = ("80", "90a", "100a", "120")
 FLAGS = ["-std=c++20", "-O3", "--Werror=all-warnings"]
 
 
-def compiled(nvcc, root, architecture, source, target, *flags, phase="-c"):
-    command = [nvcc, *FLAGS, phase, *flags, f"-arch=sm_{architecture}", f"-I{root / 'include'}", str(source), "-o", str(target)]
+def compiled(nvcc, root, architecture, source, target, *flags, phase="-cubin"):
+    # By its long name, for -arch=sm_90a makes code for compute_90 as well.
+    code = f"-gencode=arch=compute_{architecture},code={'compute' if phase == '-ptx' else 'sm'}_{architecture}"
+    command = [nvcc, *FLAGS, phase, *flags, code, f"-I{root / 'include'}", str(source), "-o", str(target)]
     run = subprocess.run(command, capture_output=True, text=True)
     return run.returncode, run.stdout + run.stderr
 
@@ -66,6 +68,11 @@ def main():
     if not has_nccl:
         print("kvevict/nccl.cuh is not compiled: nccl.h was not found")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for architecture in ARCHITECTURES:  # the longest start first
+            target = options.build / f"entry_points_{architecture}.cubin"
+            jobs.append((f"sm_{architecture}", architecture,
+                         pool.submit(compiled, options.nvcc, options.root, architecture, here / "entry_points.cu", target,
+                                     "-Xptxas", "-v")))
         for header in sorted((options.root / "include").rglob("*.cuh")):
             name = header.relative_to(options.root / "include").as_posix()
             if name == "kvevict/nccl.cuh" and not has_nccl:
@@ -73,16 +80,11 @@ def main():
             source = options.build / (name.replace("/", "_") + ".cu")
             source.write_text(f"#include <{name}>\n#include <{name}>\nint main() {{}}\n")
             jobs.append((f"{name} alone", None, pool.submit(compiled, options.nvcc, options.root, "80", source,
-                                                            source.with_suffix(".o"))))
+                                                            source.with_suffix(".cubin"))))
         for source in sorted((options.root / "bench" / "gpu").glob("*.cu")):
             jobs.append((f"bench/gpu/{source.name}", None,
                          pool.submit(compiled, options.nvcc, options.root, "90a", source,
                                      options.build / f"bench_{source.stem}.ptx", phase="-ptx")))
-        for architecture in ARCHITECTURES:
-            target = options.build / f"entry_points_{architecture}.o"
-            jobs.append((f"sm_{architecture}", architecture,
-                         pool.submit(compiled, options.nvcc, options.root, architecture, here / "entry_points.cu", target,
-                                     "-Xptxas", "-v")))
     table = {}
     for name, architecture, job in jobs:
         code, text = job.result()
