@@ -21,7 +21,7 @@
 /// - Knorm, 5 rows, all of layer 0, up to 9 slots: keys of layer 0 follow from the token alone, and RoPE changes no
 ///   norm, so all places of a word tie but for the last bit. Of equal ones ours keeps the earlier; torch.topk promises
 ///   no order. The KLD that moved most is among them: .45884 there, .45941 here, .46021 here with AVX2 (two cores,
-///   2026-11-27): other places of the same words. So Knorm's KLD may differ by 2 %, that of others by 1e-3 at most.
+///   2026-11-27): other places of the same words. So Knorm's KLD may differ by 3e-3, that of others by 1e-3.
 /// - KeyDiff and PyramidKV, a row each, one slot: scores apart by 7e-8 and 3e-6 (relative).
 ///
 /// No difference was found that is not rounding.
@@ -90,7 +90,7 @@ TEST_CASE("policies keep what kvpress keeps, and what that costs is what PyTorch
       std::fflush(stdout);
       worst = std::max(worst, std::abs(result.quality.kld - kld));
       worst_log = std::max(worst_log, std::abs(result.quality.log_kld - log_kld));
-      const double most = run.spec == "knorm" ? 1 : 1e-3;
+      const double most = run.spec == "knorm" ? 3e-3 : 1e-3;
       CHECK(std::abs(result.quality.kld - kld) <= std::min(most, 0.02 * kld));
       CHECK(std::abs(result.quality.log_kld - log_kld) <= 0.02);  // so 2 % of the geometric mean
     });
