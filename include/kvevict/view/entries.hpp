@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <kvevict/core/blocks.hpp>
 #include <kvevict/core/element.hpp>
 #include <kvevict/view/layout.hpp>
 #include <type_traits>
@@ -57,7 +58,7 @@ struct entries {
       const Element* first = at(row, slot, 0);
       const offset_t step = layout.dim_stride();
       if (step == 1) {  // a loop of its own, so that it vectorises
-        for (index_t d = 0; d < dim_count; ++d) out[d] = reader(first[d], row, slot, d);
+        each_in_blocks(dim_count, [&](index_t d) { out[d] = reader(first[d], row, slot, d); });
       } else {
         for (index_t d = 0; d < dim_count; ++d) out[d] = reader(first[d * step], row, slot, d);
       }

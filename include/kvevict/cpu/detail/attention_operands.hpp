@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <kvevict/cpu/detail/attention_tile.hpp>
+#include <kvevict/cpu/detail/entry.hpp>
 #include <kvevict/cpu/detail/prefetch.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
 #include <kvevict/view/inputs.hpp>
@@ -75,16 +76,6 @@ struct column_scratch {
   }
 };
 
-/// One entry as floats, or as the bf16 that it is.
-template <class Entries>
-void load_entry(const Entries& from, const row_id& row, index_t slot, float* to) {
-  from.load(row, slot, to);
-}
-template <class Entries>
-void load_entry(const Entries& from, const row_id& row, index_t slot, bfloat16* to) {
-  for (index_t d = 0; d < from.dims(); ++d) to[d] = *from.at(row, slot, d);
-}
-
 /// Packs the queries of a chunk, and says for each row what it sees, weighs, and how its products are scaled.
 template <class Steps, class Attention, class Inputs>
 void pack_queries(const Attention& s, const Inputs& in, const score::row_context& row, const row_chunk& chunk,
@@ -133,17 +124,8 @@ void find_keys(const Keys& keys, const row_id& row, index_t first, index_t lengt
   using element = typename Steps::element;
   const index_t dims = keys.dims();
   const index_t count = least(block_keys, length - first);
-  for (index_t j = 0; j < count; ++j) {
-    if constexpr (plain_elements<Keys, element>) {
-      if (dense_dims(keys)) {
-        found[j] = keys.at(row, first + j, 0);
-        continue;
-      }
-    }
-    element* to = reinterpret_cast<element*>(converted) + static_cast<offset_t>(j) * dims;
-    load_entry(keys, row, first + j, to);
-    found[j] = to;
-  }
+  for (index_t j = 0; j < count; ++j)
+    found[j] = entry_as(keys, row, first + j, reinterpret_cast<element*>(converted) + static_cast<offset_t>(j) * dims);
   for (index_t j = count; j < block_keys; ++j) found[j] = found[count - 1];
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <kvevict/core/blocks.hpp>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cpu/detail/eigen.hpp>
 #include <kvevict/select/order.hpp>
@@ -13,7 +14,7 @@
 /// turn into the vectors of the machine also at -O2.
 namespace kvevict::detail {
 
-inline constexpr index_t scan_block = 32;
+inline constexpr index_t scan_block = loop_block;
 inline constexpr std::int32_t lowest_key = std::numeric_limits<std::int32_t>::min();   ///< NaN
 inline constexpr std::int32_t highest_key = std::numeric_limits<std::int32_t>::max();  ///< above that of any score
 
@@ -26,11 +27,8 @@ inline std::int32_t* take_keys(carver& from, index_t length) {
 
 /// keys[j] = order_key(scores[j]), filled up with the lowest key to whole blocks.
 inline void write_keys(const float* scores, index_t count, std::int32_t* keys) {
-  const index_t whole = count / scan_block * scan_block;
-  for (index_t i = 0; i < whole; i += scan_block)
-    for (index_t j = 0; j < scan_block; ++j) keys[i + j] = order_key(scores[i + j]);
-  if (whole == count) return;
-  for (index_t j = whole; j < whole + scan_block; ++j) keys[j] = j < count ? order_key(scores[j]) : lowest_key;
+  each_in_blocks(count, [&](index_t j) { keys[j] = order_key(scores[j]); });
+  for (index_t j = count; j < blocks_of(count) * scan_block; ++j) keys[j] = lowest_key;
 }
 
 /// A register of keys: compilers do not vectorise reductions at -O2 when left alone.

@@ -101,11 +101,19 @@ struct source_kernel<score::attention<Gain, Weight>> {
   }
 
  private:
-  /// A function of its own: inside its callers the few numbers that no vector takes run out of registers.
-  template <class Element, class Read>
-  [[gnu::noinline]] static void add_row(float weight, const Element* a, index_t count, float* columns,
-                                        const Read& read) {
-    for (index_t j = 0; j < count; ++j) columns[j] += weight * read(a[j], j);
+  /// columns[j] += weight * a[j]. A function of its own: inside its callers the few numbers that no vector takes run
+  /// out of registers. Floats in packets, because g++ leaves such a loop to scalars at -O2.
+  template <class Entries>
+  [[gnu::noinline]] static void add_row(float weight, const Entries& rows, const row_id& head, index_t from,
+                                        index_t count, float* columns) {
+    const auto* a = rows.at(head, from, 0);
+    index_t j = 0;
+    if constexpr (plain_elements<Entries, float>) {
+      const packet weights = broadcast(weight);
+      for (; j + packet_size <= count; j += packet_size)
+        store(columns + j, multiply_add(weights, load(a + j), load(columns + j)));
+    }
+    each_in_blocks(count - j, [&](index_t k) { columns[j + k] += weight * rows.reader(a[j + k], head, from, j + k); });
   }
 
   /// Whether exponentials wait for the sums of their rows.
@@ -125,9 +133,7 @@ struct source_kernel<score::attention<Gain, Weight>> {
         at.kv_head = row.row.kv_head * row.group_size + h;
         float* columns = out + h * column_stride;
         if (dense_dims(given_rows.entries)) {  // a loop of its own, so that it vectorises
-          const auto* a = given_rows.entries.at(at, from, 0);
-          add_row(weight, a, visible, columns,
-                  [&](auto x, index_t j) { return given_rows.entries.reader(x, at, from, j); });
+          add_row(weight, given_rows.entries, at, from, visible, columns);
         } else {
           for (index_t j = 0; j < visible; ++j) columns[j] += weight * given_rows.entries(at, from, j);
         }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cmath>
+#include <kvevict/core/blocks.hpp>
 #include <kvevict/cpu/detail/eigen.hpp>
+#include <kvevict/cpu/detail/entry.hpp>
 #include <kvevict/cpu/score/kernel.hpp>
 #include <kvevict/score/keys.hpp>
 
@@ -20,12 +22,10 @@ struct source_kernel<score::key_norm> {
   template <class Inputs>
   static void run(const score::key_norm&, const Inputs& in, const score::row_context& row, const scratch_extent& extent,
                   float* out, carver scratch) {
-    float* key = scratch.take<float>(extent.key_dims);
+    float* room = scratch.take<float>(extent.key_dims);
     const auto& keys = in.cache.keys();
-    for (index_t j = 0; j < row.length; ++j) {
-      keys.load(row.row, j, key);
-      out[j] = -std::sqrt(array(key, keys.dims()).square().sum());
-    }
+    for (index_t j = 0; j < row.length; ++j)
+      out[j] = -std::sqrt(array(entry_as(keys, row.row, j, room), keys.dims()).square().sum());
   }
 };
 
@@ -43,7 +43,7 @@ struct source_kernel<score::key_diff> {
   template <class Inputs>
   static void run(const score::key_diff&, const Inputs& in, const score::row_context& row, const scratch_extent& extent,
                   float* out, carver scratch) {
-    float* key = scratch.take<float>(extent.key_dims);
+    float* room = scratch.take<float>(extent.key_dims);
     double* total = scratch.take<double>(extent.key_dims);
     float* anchor = scratch.take<float>(extent.key_dims);
     const auto& keys = in.cache.keys();
@@ -52,15 +52,16 @@ struct source_kernel<score::key_diff> {
 
     for (index_t d = 0; d < dims; ++d) total[d] = 0;
     for (index_t j = 0; j < row.length; ++j) {
-      keys.load(row.row, j, key);
+      const float* key = entry_as(keys, row.row, j, room);
       const double scale = 1.0 / static_cast<double>(norm_of(key));
-      for (index_t d = 0; d < dims; ++d) total[d] += static_cast<double>(key[d]) * scale;
+      each_in_blocks(dims, [&](index_t d) { total[d] += static_cast<double>(key[d]) * scale; });
     }
     for (index_t d = 0; d < dims; ++d) anchor[d] = static_cast<float>(total[d] / row.length);
     const float anchor_norm = norm_of(anchor);
     for (index_t j = 0; j < row.length; ++j) {
-      keys.load(row.row, j, key);
-      out[j] = -(array(key, dims) * array(anchor, dims)).sum() / (norm_of(key) * anchor_norm);
+      const float* key = entry_as(keys, row.row, j, room);
+      out[j] =
+          -(array(key, dims) * array(static_cast<const float*>(anchor), dims)).sum() / (norm_of(key) * anchor_norm);
     }
   }
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cpu/detail/eigen.hpp>
+#include <kvevict/cpu/detail/entry.hpp>
 #include <kvevict/cpu/score/pool.hpp>
 #include <kvevict/score/prior.hpp>
 
@@ -35,8 +36,8 @@ struct stage_kernel<score::value_prior> {
                   const scratch_extent& extent, float* scores, carver scratch) {
     float* norms = scratch.take<float>(extent.length);
     float* pooled = scratch.take<float>(extent.length);
-    float* value = scratch.take<float>(extent.value_dims);
-    for (index_t j = 0; j < row.length; ++j) norms[j] = squared_norm(in, row, j, value);
+    float* room = scratch.take<float>(extent.value_dims);
+    for (index_t j = 0; j < row.length; ++j) norms[j] = squared_norm(in, row, j, room);
     average_pool(norms, row.length, prior.width, pooled);
     float peak = 0.0F;  // by hand: what maxCoeff makes of NaN depends on the vector width
     for (index_t j = 0; j < row.length; ++j) peak = greatest(peak, pooled[j]);
@@ -45,14 +46,13 @@ struct stage_kernel<score::value_prior> {
 
  private:
   template <class Inputs>
-  static float squared_norm(const Inputs& in, const score::row_context& row, index_t slot, float* value) {
+  static float squared_norm(const Inputs& in, const score::row_context& row, index_t slot, float* room) {
     if constexpr (Inputs::template has<input_kind::value_norms>) {
       const auto& norms = in.template get<input_kind::value_norms>();
       return norms.data[norms.layout.offset(row.row, slot, 0)];
     } else {
       const auto& values = in.cache.values();
-      values.load(row.row, slot, value);
-      return array(value, values.dims()).square().sum();
+      return array(entry_as(values, row.row, slot, room), values.dims()).square().sum();
     }
   }
 };
