@@ -84,7 +84,7 @@ def main():
         for source in sorted((options.root / "bench" / "gpu").glob("*.cu")):
             jobs.append((f"bench/gpu/{source.name}", None,
                          pool.submit(compiled, options.nvcc, options.root, "90a", source,
-                                     options.build / f"bench_{source.stem}.ptx", "-Xcicc", "-O1", phase="-ptx")))
+                                     options.build / f"bench_{source.stem}.ptx", "-Xcicc", "-O0", phase="-ptx")))
     table = {}
     for name, architecture, job in jobs:
         code, text = job.result()
