@@ -439,7 +439,7 @@ bug("Rows with slots that their state has not seen are left alone", "they are ev
 bug("A step observes every row that it may evict", "every second", "cuda/decode/step.hpp", "i += b.team_size()",
     "i += 2 * b.team_size()", on_decode)
 bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
-    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)", on_decode)
+    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)", "kernels_decode:decode:*sums bit for bit*")
 bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
     "slide_array(b, p.positions + at * capacity, retained, count);", "", on_decode)
 bug("What a state remembers slides in chunks that wait", "a missing barrier", "cuda/decode/side.hpp",
