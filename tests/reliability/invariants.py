@@ -65,6 +65,12 @@ bug("A row longer than its memory is refused", "off by one", "view/check.hpp",
 
 bug("Scores of a row do not depend on what the memory held", "the sums are not cleared", "cpu/score/attention.hpp",
     "out[i] = 0.0F;", "static_cast<void>(out[i]);", "score")
+bug("Loops in blocks go on to the last number", "they end with the last whole block", "core/blocks.hpp",
+    "for (; i < count; ++i) f(i);", "", "score")
+bug("Entries are read where they lie only if their dims are close together", "wherever they are floats",
+    "cpu/detail/entry.hpp", "if (dense_dims(from)) return", "return", "conformance")
+bug("Given attention is added to whole packets and to what is left", "the rest is forgotten", "cpu/score/attention.hpp",
+    "each_in_blocks(count - j, [&](index_t k) { columns", "each_in_blocks(0, [&](index_t k) { columns", "decode")
 bug("Logits are scaled by 1 / sqrt(dims)", "the root is forgotten", "cpu/detail/attention_operands.hpp",
     "log2_of_e / std::sqrt(static_cast<float>(dims))", "log2_of_e / static_cast<float>(dims)", "score")
 bug("AhaKV's gain counts the tokens that a row sees", "off by one", "cpu/detail/attention_operands.hpp",
