@@ -20,7 +20,7 @@ double mean(const std::vector<offset_t>& x) {
   return sum / double(x.size());
 }
 
-/// Selects with given scores and returns how many slots each row keeps.
+/// Selects with given scores and returns how many slots each row keeps; which ones is compared with a full sort.
 template <class Rule>
 std::vector<index_t> budgets(const std::vector<std::vector<float>>& scores, const Rule& rule, protect p = {},
                              budget_pool_view pools = {}, cache_shape shape = {}) {
@@ -39,7 +39,13 @@ std::vector<index_t> budgets(const std::vector<std::vector<float>>& scores, cons
   const status s = select(cpu{}, policy, in, selection{slots, kept}, memory.get());
   REQUIRE_MESSAGE(s.ok(), s.sentence);
   std::vector<index_t> out;
-  for (std::size_t r = 0; r < scores.size(); ++r) out.push_back(index_t(kept[r + 1] - kept[r]));
+  for (std::size_t r = 0; r < scores.size(); ++r) {
+    out.push_back(index_t(kept[r + 1] - kept[r]));
+    const auto length = index_t(scores[r].size());
+    const protected_slots of_row = p.of(length, length);
+    const std::vector<index_t> row(slots.begin() + kept[r], slots.begin() + kept[r + 1]);
+    CHECK(row == oracle::select(scores[r], out.back(), of_row.sinks, of_row.recent));
+  }
   return out;
 }
 

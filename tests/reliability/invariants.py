@@ -232,6 +232,10 @@ bug("As many equal scores stay as the budget has room for", "--x for x--", "cpu/
     "if (ties-- > 0)", "if (--ties > 0)", "select")
 bug("Sinks are outside the candidates", "their scores compete", "cpu/select/select.hpp",
     "write_keys(scores.data + kept.sinks,", "write_keys(scores.data,", "select")
+bug("A row takes the joint threshold only where that gives it what it keeps", "always", "cpu/budget/adaptive.hpp",
+    "if (share == above[i] || takes_ties)", "if (true)", "budget")
+bug("A row takes ties of the joint threshold only where there are ties", "also those far below it",
+    "cpu/budget/adaptive.hpp", "joint.ties > 0 && above[i] < share", "above[i] < share", "budget")
 bug("Retained slots are in order, recent ones last", "the recent ones directly behind the sinks", "cpu/select/select.hpp",
     "keep(last, length, retained + kept.sinks + free_budget);", "keep(last, length, retained + kept.sinks);", "select")
 bug("Compaction reads every entry before it is overwritten", "from the back", "cpu/detail/copy_entry.hpp",

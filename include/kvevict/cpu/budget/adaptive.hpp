@@ -40,11 +40,27 @@ template <class Base>
   return {r.keys, r.room(), floor_of(rule, r.nominal, r.kept.count(), r.room())};
 }
 
+/// Where the rows of a pool are cut. A row keeps what is above and some of what is equal, unless a floor or a mixture
+/// gives it more or less.
+struct joint_threshold {
+  threshold joint;
+  const index_t* above = nullptr;      ///< candidates of every row that are certain
+  const index_t* with_ties = nullptr;  ///< and with all ties, where there are ties to take
+
+  /// The threshold of row i, which keeps `share` of its candidates.
+  [[nodiscard]] threshold of(index_t i, const std::int32_t* keys, index_t count, index_t share) const {
+    const bool takes_ties = joint.ties > 0 && above[i] < share && share <= with_ties[i];
+    if (share == above[i] || takes_ties) return {joint.certain, share - above[i]};
+    return find_threshold(keys, count, share);
+  }
+};
+
 /// Final budgets of the rows of one pool: `row(i)` is a pool_row, `budget(i)` a reference to its result, `each` as for
-/// find_threshold.
+/// find_threshold. Returns what cuts the rows, where there is anything to share; it lies in the scratch.
 template <class Base, class Row, class Budget, class Each>
-void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
-                pool_scratch scratch, const Each& each) {
+joint_threshold share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row, const Budget& budget,
+                           pool_scratch scratch, const Each& each) {
+  joint_threshold cut;
   offset_t total = 0, room = 0;
   for (index_t i = 0; i < rows; ++i) {
     total += row(i).free_budget();
@@ -54,7 +70,9 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
   for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
   if (total > 0) {
     for (index_t i = 0; i < rows; ++i) scratch.of[i] = candidates_of(rule, row(i));
-    find_threshold({scratch.of, rows}, total, scratch.counts, each);
+    cut.joint = find_threshold({scratch.of, rows}, total, scratch.counts, each);
+    cut.above = scratch.counts.high;
+    cut.with_ties = scratch.counts.low;
     const auto counts = [&](index_t i) {
       return pool_counts{scratch.counts.high[i], scratch.counts.low[i] - scratch.counts.high[i], scratch.of[i].floor,
                          row(i).free_budget(), row(i).room()};
@@ -62,6 +80,7 @@ void share_pool(const budget::adaptive<Base>& rule, index_t rows, const Row& row
     split_pool(rule, rows, total, counts, scratch.share, scratch.remainder);
   }
   for (index_t i = 0; i < rows; ++i) budget(i) = row(i).kept.count() + scratch.share[i];
+  return cut;
 }
 
 }  // namespace kvevict::detail

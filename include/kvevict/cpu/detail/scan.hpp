@@ -40,6 +40,13 @@ inline key_lanes load_lanes(const std::int32_t* keys) {
   return k;
 }
 
+[[nodiscard]] inline index_t sum_lanes(const key_lanes (&counts)[block_lanes]) {
+  index_t total = 0;
+  for (const key_lanes& c : counts)
+    for (index_t j = 0; j < packet_size; ++j) total += c[j];
+  return total;
+}
+
 /// How many keys of every `step`-th of `blocks` blocks are at least t, which is above the lowest key.
 [[nodiscard]] inline index_t count_at_least(const std::int32_t* keys, index_t blocks, std::int32_t t,
                                             index_t step = 1) {
@@ -47,10 +54,20 @@ inline key_lanes load_lanes(const std::int32_t* keys) {
   for (offset_t b = 0; b < blocks; b += step)
     KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c)  // a comparison of lanes is 0 or -1
         counts[c] -= load_lanes(keys + b * scan_block + c * packet_size) >= t;
-  index_t total = 0;
-  for (const key_lanes& c : counts)
-    for (index_t j = 0; j < packet_size; ++j) total += c[j];
-  return total;
+  return sum_lanes(counts);
+}
+
+/// The same for two keys, of all blocks, read once.
+inline void count_at_least(const std::int32_t* keys, index_t blocks, std::int32_t lower, std::int32_t upper,
+                           index_t& at_lower, index_t& at_upper) {
+  key_lanes above_lower[block_lanes] = {}, above_upper[block_lanes] = {};
+  for (offset_t b = 0; b < blocks; ++b) KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c) {
+      const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
+      above_lower[c] -= k >= lower;
+      above_upper[c] -= k >= upper;
+    }
+  at_lower = sum_lanes(above_lower);
+  at_upper = sum_lanes(above_upper);
 }
 
 /// Makes `low` and `high` embrace the keys of every `step`-th of `blocks` blocks.

@@ -35,9 +35,10 @@ struct search_counts {
   index_t* low;
   index_t* high;
   index_t* tried;
+  index_t* lower;  ///< of the lower of two that are tried at once
 
   static search_counts take(carver& from, index_t rows) {
-    return {from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows)};
+    return {from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows)};
   }
 };
 
@@ -127,21 +128,33 @@ template <class Each>
     return {lowest_key, 0};
   }
   key_range range{lowest_key, highest_key, static_cast<double>(all - total), static_cast<double>(total - at_high)};
-  const auto try_key = [&](std::int32_t t) {
-    if (t <= range.low || t >= range.high) return;
-    each(static_cast<index_t>(of.size()),
-         [&](index_t r) { counts.tried[r] = count_at_least(of[r].keys, blocks_of(of[r].count), t); });
+  const auto rows = static_cast<index_t>(of.size());
+  const auto take_counted = [&](std::int32_t t, index_t*& counted) {
     offset_t at = 0;
-    for (index_t r = 0; r < of.size(); ++r) at += greatest(of[r].floor, counts.tried[r]);
+    for (index_t r = 0; r < rows; ++r) at += greatest(of[r].floor, counted[r]);
     range.narrow(t, static_cast<double>(at - total));
     if (at <= total) at_high = at;
-    std::swap(at > total ? counts.low : counts.high, counts.tried);
+    std::swap(at > total ? counts.low : counts.high, counted);
+  };
+  const auto try_key = [&](std::int32_t t) {
+    if (t <= range.low || t >= range.high) return;
+    each(rows, [&](index_t r) { counts.tried[r] = count_at_least(of[r].keys, blocks_of(of[r].count), t); });
+    take_counted(t, counts.tried);
   };
   if (blocks >= least_sampled && at_high < total) {
-    const auto [lower, upper] =
-        sampled_bracket(of, all, total, static_cast<index_t>(std::sqrt(static_cast<double>(blocks))));
-    try_key(upper);
-    try_key(lower);
+    const auto step = static_cast<index_t>(std::sqrt(static_cast<double>(blocks)));
+    const auto bracket = sampled_bracket(of, all, total, step);
+    const std::int32_t lower = bracket.first, upper = bracket.second;
+    if (range.low < lower && lower < upper && upper < range.high) {  // in one pass over the keys
+      each(rows, [&](index_t r) {
+        count_at_least(of[r].keys, blocks_of(of[r].count), lower, upper, counts.lower[r], counts.tried[r]);
+      });
+      take_counted(upper, counts.tried);
+      if (lower > range.low) take_counted(lower, counts.lower);
+    } else {
+      try_key(upper);
+      try_key(lower);
+    }
   }
   while (at_high != total && range.open()) try_key(range.next());
   return {range.high, total - at_high};
@@ -149,8 +162,8 @@ template <class Each>
 
 /// The same of one row without a floor.
 [[nodiscard]] inline threshold find_threshold(const std::int32_t* keys, index_t count, index_t total) {
-  index_t low = 0, high = 0, tried = 0;
-  search_counts counts{&low, &high, &tried};
+  index_t low = 0, high = 0, tried = 0, lower = 0;
+  search_counts counts{&low, &high, &tried, &lower};
   const candidates row{keys, count, 0};
   return find_threshold({&row, 1}, total, counts, [](index_t, const auto& f) { f(0); });
 }

@@ -77,12 +77,14 @@ void select_together(const cpu<Executor>& on, const Rule& rule, const row_scores
     const auto row = pool_rows(in, plan_of, memory, first, worker);
     const auto keys_of = [&](index_t i) { return memory.keys_of(in.scores, first + i, first, worker); };
     each(heads, [&](index_t i) { write_row_keys(in, first + i, plan_of(first + i), keys_of(i)); });
-    share_pool(
+    const joint_threshold cut = share_pool(
         rule, heads, row, [&](index_t i) -> index_t& { return budgets[i]; }, memory.scratch_of(worker), each);
     for (index_t i = 1; i < heads; ++i) offsets[i] = offsets[i - 1] + budgets[i - 1];
     each(heads, [&](index_t i) {
       const pool_row r = row(i);
-      select_slots(r.length, budgets[i], r.kept, out.slots.data + offsets[i], [&] { return r.keys; });
+      select_slots(
+          r.length, budgets[i], r.kept, out.slots.data + offsets[i], [&] { return r.keys; },
+          [&](const std::int32_t* of, index_t count, index_t n) { return cut.of(i, of, count, n); });
     });
   });
 }

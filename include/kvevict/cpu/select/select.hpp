@@ -26,10 +26,11 @@ inline void write_selected(const std::int32_t* keys, index_t count, const thresh
   }
 }
 
-/// Writes the retained slots of one row, ascending: retained[min(budget, length)]. `keys()` are those of its evictable
-/// slots, asked for only where it takes a choice.
-template <class Keys>
-void select_slots(index_t length, index_t budget, const protected_slots& kept, index_t* retained, const Keys& keys) {
+/// Writes the retained slots of one row, ascending: retained[min(budget, length)]. Where it takes a choice, `keys()`
+/// are those of its evictable slots, and `find(keys, count, n)` is the threshold that n of them pass.
+template <class Keys, class Find>
+void select_slots(index_t length, index_t budget, const protected_slots& kept, index_t* retained, const Keys& keys,
+                  const Find& find) {
   const auto keep = [&](index_t first, index_t last, index_t* to) {
     for (index_t slot = first; slot < last; ++slot) *to++ = slot;
   };
@@ -39,7 +40,12 @@ void select_slots(index_t length, index_t budget, const protected_slots& kept, i
   keep(last, length, retained + kept.sinks + free_budget);
   if (free_budget < 1) return;
   const std::int32_t* const of = keys();
-  write_selected(of, count, find_threshold(of, count, free_budget), kept.sinks, retained + kept.sinks, free_budget);
+  write_selected(of, count, find(of, count, free_budget), kept.sinks, retained + kept.sinks, free_budget);
+}
+template <class Keys>
+void select_slots(index_t length, index_t budget, const protected_slots& kept, index_t* retained, const Keys& keys) {
+  select_slots(length, budget, kept, retained, keys,
+               [](const std::int32_t* of, index_t count, index_t n) { return find_threshold(of, count, n); });
 }
 
 /// The same from scores: `keys` is room for those of the row.
