@@ -40,6 +40,16 @@ struct cache_shape {
     const index_t sequence = index / kv_heads;
     return {sequence / seqs, sequence % seqs, index % kv_heads, index};
   }
+  /// The next row, for loops over all of them: a decode step notices the divisions of `row`.
+  [[nodiscard]] constexpr row_id after(row_id row) const {
+    ++row.index;
+    if (++row.kv_head < kv_heads) return row;
+    row.kv_head = 0;
+    if (++row.seq < seqs) return row;
+    row.seq = 0;
+    ++row.layer;
+    return row;
+  }
 };
 
 }  // namespace kvevict

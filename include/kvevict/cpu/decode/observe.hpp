@@ -62,13 +62,10 @@ void remember_rows(const decode_state<Feed>& state, const Inputs& in, const row_
     }
 }
 
-/// Adds the new rows of one row's query_heads to the sums of its slots.
-template <row_feed Feed, class Source, class Inputs>
-void add_to_sums(const Source& source, const decode_state<Feed>& state, const Inputs& in, const score::row_context& row,
+/// Adds the new rows of one row's query_heads to `sums`, [group_size][capacity].
+template <class Source, class Inputs>
+void add_to_sums(const Source& source, float* sums, offset_t capacity, const Inputs& in, const score::row_context& row,
                  const scratch_extent& extent, index_t added, carver scratch) {
-  const state_parts p = state.parts();
-  const offset_t capacity = p.header->capacity;
-  float* sums = p.sums + state.index(row.row) * p.header->group_size * capacity;
   const auto decay = static_cast<float>(source.weight(added) / source.weight(0));
   for (index_t h = 0; h < row.group_size; ++h) {
     float* head = sums + h * capacity;
@@ -130,20 +127,22 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
   const auto observe_row = [&](index_t r, index_t worker) {
     const row_id row = shape.row(r);
     const auto& state = states[row.seq];
-    const index_t window = state.header().window;
+    const detail::state_parts p = state.parts();
+    const detail::state_header& h = *p.header;
     score::each_source(scorer, [&](const auto& source) {
       if constexpr (requires { source.reads_rows; }) {
         if (source.window != score::all_rows) return;
         score::row_context context{
-            .row = row, .length = in.cache.length(row), .seen = state.seen(), .group_size = state.header().group_size};
+            .row = row, .length = in.cache.length(row), .seen = h.seen, .group_size = h.group_size};
         if constexpr (feed == row_feed::queries)  // a gain goes by the budget
           context.budget = detail::plan_row(policy, with_positions, row).nominal;
-        detail::add_to_sums(source, state, with_positions, context, extent, added[row.seq],
-                            carver(scratch.scratch + worker * scratch.scratch_bytes));
+        const offset_t capacity = h.capacity;
+        detail::add_to_sums(source, p.sums + state.index(row) * h.group_size * capacity, capacity, with_positions,
+                            context, extent, added[row.seq], carver(scratch.scratch + worker * scratch.scratch_bytes));
       }
     });
     if constexpr (Inputs::template has < feed == row_feed::queries ? input_kind::queries : input_kind::attention >)
-      if (window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(window, added[row.seq]));
+      if (h.window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(h.window, added[row.seq]));
   };
   const auto length_of = [&](index_t r) { return in.cache.length(shape.row(r)); };
   if constexpr (feed == row_feed::attention)  // each row takes as long as reading it
