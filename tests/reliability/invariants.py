@@ -187,7 +187,7 @@ bug("New entries go behind the last slot", "off by one", "cpu/decode/append.hpp"
 bug("Every row belongs to one worker's piece", "its first row to none", "cpu/detail/pieces.hpp",
     "if (before >= first) task(t, worker);", "if (before > first) task(t, worker);", "threads")
 bug("A full row is refused", "the new slots are not counted", "cpu/decode/append.hpp",
-    "bool fits = has_room(to.keys(), row, lengths[r] + more);", "bool fits = has_room(to.keys(), row, lengths[r]);",
+    "bool fits = has_room(to.keys(), row, length + more);", "bool fits = has_room(to.keys(), row, length);",
     "decode")
 bug("No block is freed that still holds a slot", "rounded down", "compact/blocks.hpp",
     "(longest + slack + layout.block_size - 1) / layout.block_size", "(longest + slack) / layout.block_size", "compact")
@@ -449,7 +449,8 @@ bug("Rows with slots that their state has not seen are left alone", "they are ev
 bug("A step observes every row that it may evict", "every second", "cuda/decode/step.hpp", "i += b.team_size()",
     "i += 2 * b.team_size()", on_decode)
 bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
-    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)", "kernels_decode:decode:*sums bit for bit*")
+    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)",
+    "kernels_decode:decode:*sums bit for bit*")
 bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
     "slide_array(b, p.positions + at * capacity, retained, count);", "", on_decode)
 bug("What a state remembers slides in chunks that wait", "a missing barrier", "cuda/decode/side.hpp",

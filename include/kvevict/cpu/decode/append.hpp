@@ -18,18 +18,17 @@ template <class Executor, cache_view Added, cache_view To>
 status append(const cpu<Executor>& on, const Added& added, const To& to, const span<index_t>& lengths) {
   if (const status s = detail::check_append(added, to, lengths); !s.ok()) return s;
   const cache_shape shape = to.shape();
-  for (index_t r = 0; r < shape.rows(); ++r) {
-    const row_id row = shape.row(r);
-    const index_t more = added.length(row);
-    if (lengths[r] < 0 || more < 0 || lengths[r] > most_slots - more)
+  for (row_id row; row.index < shape.rows(); row = shape.after(row)) {
+    const index_t length = lengths[row.index], more = added.length(row);
+    if (length < 0 || more < 0 || length > most_slots - more)
       return {status_code::bad_shape, "lengths", "a length is negative, or the row would pass most_slots"};
-    if (lengths[r] != to.length(row))
+    if (length != to.length(row))
       return {status_code::bad_shape, "lengths", "the lengths are not those of the destination"};
-    bool fits = has_room(to.keys(), row, lengths[r] + more);
-    if constexpr (cache_with_values<To>) fits = fits && has_room(to.values(), row, lengths[r] + more);
+    bool fits = has_room(to.keys(), row, length + more);
+    if constexpr (cache_with_values<To>) fits = fits && has_room(to.values(), row, length + more);
     if (!fits)
       return {status_code::small_output, "to", "a row of the destination is full",
-              (static_cast<offset_t>(lengths[r]) + more) * detail::entry_bytes(to)};
+              (static_cast<offset_t>(length) + more) * detail::entry_bytes(to)};
   }
   const auto cost = [&](index_t r) { return 1 + added.length(shape.row(r)); };
   detail::run_in_pieces(on.how, static_cast<index_t>(shape.rows()), cost, [&](index_t r, index_t) {

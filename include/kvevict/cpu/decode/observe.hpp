@@ -43,8 +43,7 @@ template <row_feed Feed, class Policy, class Inputs>
 
 /// Takes the last `count` rows of a call into the ring, for the query_heads of one row.
 template <row_feed Feed, class Inputs>
-void remember_rows(const decode_state<Feed>& state, const Inputs& in, const row_id& row, index_t count) {
-  const state_parts p = state.parts();
+void remember_rows(const state_parts& p, const Inputs& in, const row_id& row, index_t count) {
   const state_header& h = *p.header;
   const auto& from = fed_rows<Feed>(in);
   const index_t rows = from.row_count(in.cache.shape(), row), length = in.cache.length(row);
@@ -142,7 +141,7 @@ status observe(const cpu<Executor>& on, const Policy& policy, const States& of, 
       }
     });
     if constexpr (Inputs::template has < feed == row_feed::queries ? input_kind::queries : input_kind::attention >)
-      if (h.window > 0) detail::remember_rows(state, in, row, detail::rows_wanted(h.window, added[row.seq]));
+      if (h.window > 0) detail::remember_rows<feed>(p, in, row, detail::rows_wanted(h.window, added[row.seq]));
   };
   const auto length_of = [&](index_t r) { return in.cache.length(shape.row(r)); };
   if constexpr (feed == row_feed::attention)  // each row takes as long as reading it
