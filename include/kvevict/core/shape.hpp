@@ -40,7 +40,9 @@ struct cache_shape {
     const index_t sequence = index / kv_heads;
     return {sequence / seqs, sequence % seqs, index % kv_heads, index};
   }
-  /// The next row, for loops over all of them: a decode step notices the divisions of `row`.
+  /// Loops over all rows, `for (row_id row; shape.has(row); row = shape.after(row))`: a decode step notices the
+  /// divisions of `row`. (nvcc takes the < of `row.index < ...` in a template for a bracket.)
+  [[nodiscard]] constexpr bool has(const row_id& row) const { return row.index < rows(); }
   [[nodiscard]] constexpr row_id after(row_id row) const {
     ++row.index;
     if (++row.kv_head < kv_heads) return row;

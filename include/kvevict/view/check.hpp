@@ -78,7 +78,7 @@ template <cache_view Cache>
 [[nodiscard]] constexpr status check(const Cache& cache) {
   if (const status s = detail::check_entries(cache); !s.ok()) return s;
   const cache_shape shape = cache.shape();
-  for (row_id row; row.index < shape.rows(); row = shape.after(row)) {
+  for (row_id row; shape.has(row); row = shape.after(row)) {
     const index_t length = cache.length(row);
     if (length < 1) return {status_code::bad_shape, "length", "the length of a row must be at least one slot"};
     if (length > most_slots) return {status_code::bad_shape, "length", "a row has more slots than kvevict::most_slots"};
@@ -98,7 +98,7 @@ template <cache_view Cache>
 [[nodiscard]] constexpr index_t longest_row_of(const Cache& cache) {
   const cache_shape shape = cache.shape();
   index_t longest = 0;
-  for (row_id row; row.index < shape.rows(); row = shape.after(row)) longest = greatest(longest, cache.length(row));
+  for (row_id row; shape.has(row); row = shape.after(row)) longest = greatest(longest, cache.length(row));
   return longest;
 }
 

@@ -18,7 +18,7 @@ template <class Executor, cache_view Added, cache_view To>
 status append(const cpu<Executor>& on, const Added& added, const To& to, const span<index_t>& lengths) {
   if (const status s = detail::check_append(added, to, lengths); !s.ok()) return s;
   const cache_shape shape = to.shape();
-  for (row_id row; row.index < shape.rows(); row = shape.after(row)) {
+  for (row_id row; shape.has(row); row = shape.after(row)) {
     const index_t length = lengths[row.index], more = added.length(row);
     if (length < 0 || more < 0 || length > most_slots - more)
       return {status_code::bad_shape, "lengths", "a length is negative, or the row would pass most_slots"};

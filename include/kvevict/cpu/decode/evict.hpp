@@ -40,7 +40,7 @@ status evict(const cpu<Executor>& on, const Policy& policy, const States& of, co
   if (const status s = check(in.cache); !s.ok()) return s;
   if (const status s = detail::check_states(policy, states, in); !s.ok()) return s;
   const cache_shape shape = in.cache.shape();
-  for (row_id row; row.index < shape.rows(); row = shape.after(row))
+  for (row_id row; shape.has(row); row = shape.after(row))
     if (in.cache.length(row) != states[row.seq].length(row) || in.cache.length(row) > states[row.seq].header().capacity)
       return {status_code::bad_shape, "length", "a row has slots that its state has not seen; call observe first"};
   return evict(on, policy, detail::eviction_inputs(in, states), out, memory);
