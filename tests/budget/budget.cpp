@@ -155,7 +155,8 @@ TEST_CASE("Ada-KV: long rows, heads on very different scales, rows shorter than 
     for (std::size_t r = 0; r < rows; ++r) {
       oracle::pool_row& row = pool[r];
       const bool shorter = g() % 4 == 0;
-      row.scores.resize(std::size_t(sinks + recent) + (shorter ? g() % 300 : 400 + g() % 4000));
+      row.scores.resize(std::size_t(sinks + recent) +
+                        (shorter ? g() % 300 : 400 + g() % (round % 8 == 0 ? 30000 : 4000)));
       if (row.scores.empty()) row.scores.resize(1);
       for (std::size_t j = 0; j < row.scores.size(); ++j)
         row.scores[j] = round % 5 == 0   ? std::exp(3 * normal(g) - float(r))

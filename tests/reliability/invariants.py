@@ -221,11 +221,22 @@ bug("What a row does not see weighs nothing", "> for >=", "cpu/detail/attention_
 bug("Rows that only fill a packet weigh nothing", "padding is forgotten", "cpu/detail/attention_operands.hpp",
     "to.weight[r] = padding ? 0.0F : ", "to.weight[r] = ", "score")
 bug("The threshold is exact, however long the search", "it gives up after 12 rounds", "cpu/detail/threshold.hpp",
-    "while (at_high != total && range.open()) try_key", "while (at_high != total && range.open() && range.round < 12) try_key",
+    "while (!search.done()) search.go_on(each);",
+    "for (index_t round = 0; round < 12 && !search.done(); ++round) search.go_on(each);", "select")
+bug("A list that is too short is not searched", "it is", "cpu/detail/threshold.hpp",
+    "lists_fit_ = lists_fit_ && memory_.between[r].complete();", "static_cast<void>(memory_.between[r].complete());",
     "select")
+bug("A list is searched only if the threshold lies in it", "whatever it holds", "cpu/detail/threshold.hpp",
+    "range_.low == tried.lower && range_.high == tried.upper;", "true;", "select")
+bug("What is listed lies below the upper of two keys", "or above", "cpu/detail/scan.hpp",
+    "(k >= t.lower) & ~is_above & ", "(k >= t.lower) & ", "select")
+bug("An end of the search goes down to the next key, not to one below it", "below it", "cpu/detail/threshold.hpp",
+    "range_.high = next + 1;", "range_.high = next;", "select")
 bug("Ties fill up what certain slots leave", "a key with too many above it counts as certain",
-    "cpu/detail/threshold.hpp", "if (at <= total) at_high = at;", "at_high = at;", "select")
-bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/detail/scan.hpp",
+    "cpu/detail/threshold.hpp", "(at > total_ ? at_low_ : at_high_) = at;", "at_high_ = at, at_low_ = at > total_ ? at : at_low_;", "select")
+bug("Slots of a mask are those of all its bytes", "the lowest byte's", "cpu/detail/bits.hpp", "slots += first + bit;",
+    "slots += first;", "select")
+bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/detail/bits.hpp",
     "for (; mask != 0; mask &= mask - 1) f(static_cast<index_t>(std::countr_zero(mask)));",
     "for (; mask != 0; mask &= ~(0x80000000u >> std::countl_zero(mask))) f(31 - std::countl_zero(mask));", "select")
 bug("As many equal scores stay as the budget has room for", "--x for x--", "cpu/select/select.hpp",

@@ -11,14 +11,14 @@ namespace kvevict::detail {
 /// Scratch of one worker for pools of up to `rows` rows.
 struct pool_scratch {
   candidates* of;
-  search_counts counts;
+  search_memory search;
   index_t* share;
   offset_t* remainder;
 
   static pool_scratch take(carver& from, index_t rows) {
     candidates* const of = from.take<candidates>(rows);
-    const search_counts counts = search_counts::take(from, rows);
-    return {of, counts, from.take<index_t>(rows), from.take<offset_t>(rows)};
+    const search_memory search = search_memory::take(from, rows);
+    return {of, search, from.take<index_t>(rows), from.take<offset_t>(rows)};
   }
 };
 
@@ -70,11 +70,11 @@ joint_threshold share_pool(const budget::adaptive<Base>& rule, index_t rows, con
   for (index_t i = 0; i < rows; ++i) scratch.share[i] = 0;
   if (total > 0) {
     for (index_t i = 0; i < rows; ++i) scratch.of[i] = candidates_of(rule, row(i));
-    cut.joint = find_threshold({scratch.of, rows}, total, scratch.counts, each);
-    cut.above = scratch.counts.high;
-    cut.with_ties = scratch.counts.low;
+    cut.joint = find_threshold({scratch.of, rows}, total, scratch.search, each);
+    cut.above = scratch.search.high;
+    cut.with_ties = scratch.search.low;
     const auto counts = [&](index_t i) {
-      return pool_counts{scratch.counts.high[i], scratch.counts.low[i] - scratch.counts.high[i], scratch.of[i].floor,
+      return pool_counts{scratch.search.high[i], scratch.search.low[i] - scratch.search.high[i], scratch.of[i].floor,
                          row(i).free_budget(), row(i).room()};
     };
     split_pool(rule, rows, total, counts, scratch.share, scratch.remainder);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <kvevict/core/blocks.hpp>
 #include <kvevict/core/workspace.hpp>
+#include <kvevict/cpu/detail/bits.hpp>
 #include <kvevict/cpu/detail/eigen.hpp>
+#include <kvevict/cpu/detail/key_range.hpp>
 #include <kvevict/select/order.hpp>
 #include <limits>
 
@@ -47,6 +48,23 @@ inline key_lanes load_lanes(const std::int32_t* keys) {
   return total;
 }
 
+/// Bits that any lane has.
+[[nodiscard]] inline std::uint32_t any_lane(const key_lanes& of) {
+  std::uint32_t bits = 0;
+  for (index_t j = 0; j < packet_size; ++j) bits |= static_cast<std::uint32_t>(of[j]);
+  return bits;
+}
+
+/// 2^j for key j of a block.
+struct bits_of_keys {
+  std::int32_t bit[scan_block];
+};
+inline constexpr bits_of_keys bit_of_key = [] {
+  bits_of_keys keys{};
+  for (index_t j = 0; j < scan_block; ++j) keys.bit[j] = static_cast<std::int32_t>(std::uint32_t{1} << j);
+  return keys;
+}();
+
 /// How many keys of every `step`-th of `blocks` blocks are at least t, which is above the lowest key.
 [[nodiscard]] inline index_t count_at_least(const std::int32_t* keys, index_t blocks, std::int32_t t,
                                             index_t step = 1) {
@@ -58,16 +76,65 @@ inline key_lanes load_lanes(const std::int32_t* keys) {
 }
 
 /// The same for two keys, of all blocks, read once.
-inline void count_at_least(const std::int32_t* keys, index_t blocks, std::int32_t lower, std::int32_t upper,
-                           index_t& at_lower, index_t& at_upper) {
+inline void count_at_least(const std::int32_t* keys, index_t blocks, const key_pair& t, index_t& at_lower,
+                           index_t& at_upper) {
   key_lanes above_lower[block_lanes] = {}, above_upper[block_lanes] = {};
   for (offset_t b = 0; b < blocks; ++b) KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c) {
       const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
-      above_lower[c] -= k >= lower;
-      above_upper[c] -= k >= upper;
+      above_lower[c] -= k >= t.lower;
+      above_upper[c] -= k >= t.upper;
     }
   at_lower = sum_lanes(above_lower);
   at_upper = sum_lanes(above_upper);
+}
+
+/// Keys of a row between two, as far as there is room, how many there are, and how many keys of the row are above.
+inline constexpr index_t most_listed = 256;
+struct listed_keys {
+  index_t above, count;
+  std::int32_t keys[most_listed];
+
+  [[nodiscard]] bool complete() const { return count <= most_listed; }
+  /// How many keys of the row are at least t, which lies between the two, if all are listed.
+  [[nodiscard]] index_t at_least(std::int32_t t) const {
+    index_t sum = above;
+    for (index_t j = 0; j < count; ++j) sum += keys[j] >= t ? 1 : 0;
+    return sum;
+  }
+};
+
+/// How many keys are at least t.upper; lists those below it that are at least t.lower, which is above the lowest key.
+[[nodiscard]] inline index_t list_between(const std::int32_t* keys, index_t blocks, const key_pair& t,
+                                          listed_keys& list) {
+  key_lanes above[block_lanes] = {};
+  list.count = 0;
+  for (offset_t b = 0; b < blocks; ++b) {
+    key_lanes between = {};
+    KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c) {
+      const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
+      const key_lanes is_above = k >= t.upper;
+      above[c] -= is_above;
+      between |= (k >= t.lower) & ~is_above & load_lanes(bit_of_key.bit + c * packet_size);
+    }
+    each_bit(any_lane(between), [&](index_t j) {
+      if (list.count < most_listed) list.keys[list.count] = keys[b * scan_block + j];
+      ++list.count;
+    });
+  }
+  return list.above = sum_lanes(above);
+}
+
+/// The greatest key below t, or the lowest key.
+[[nodiscard]] inline std::int32_t greatest_below(const std::int32_t* keys, index_t blocks, std::int32_t t) {
+  key_lanes most = lowest_key - key_lanes{};
+  for (offset_t i = 0; i < offset_t{blocks} * scan_block; i += packet_size) {
+    const key_lanes k = load_lanes(keys + i);
+    const key_lanes is_greater = (k < t) & (k > most);
+    most = is_greater ? k : most;
+  }
+  std::int32_t greatest_key = lowest_key;
+  for (index_t j = 0; j < packet_size; ++j) greatest_key = greatest(greatest_key, std::int32_t{most[j]});
+  return greatest_key;
 }
 
 /// Makes `low` and `high` embrace the keys of every `step`-th of `blocks` blocks.
@@ -88,36 +155,10 @@ inline void embrace_keys(const std::int32_t* keys, index_t blocks, index_t step,
 
 /// Bit j: key j of a block is at least t.
 [[nodiscard]] inline std::uint32_t at_least(const std::int32_t* block, std::int32_t t) {
-  std::uint32_t mask = 0;
-  for (index_t j = 0; j < scan_block; ++j) mask |= block[j] >= t ? std::uint32_t{1} << j : 0u;
-  return mask;
-}
-
-/// Bits of a block that lies `left` keys before the end of a row.
-[[nodiscard]] inline std::uint32_t inside(index_t left) {
-  return left >= scan_block ? ~std::uint32_t{0} : (std::uint32_t{1} << left) - 1;
-}
-
-/// to[0 ..] = first + bit for the set bits, lowest first; returns their number. Four at a time without asking whether
-/// they are there: how many bits a mask has is what a processor cannot predict. Up to `spill` more places are written.
-inline constexpr index_t spill = 4;
-inline index_t write_bits(std::uint32_t mask, index_t first, index_t* to) {
-  const auto count = static_cast<index_t>(std::popcount(mask));
-  index_t written = 0;
-  do {
-    for (index_t k = 0; k < 4; ++k) {
-      to[written + k] = first + static_cast<index_t>(std::countr_zero(mask));
-      mask &= mask - 1;
-    }
-    written += 4;
-  } while (written < count);
-  return count;
-}
-
-/// Calls f(bit) for the set bits, lowest first.
-template <class F>
-void each_bit(std::uint32_t mask, const F& f) {
-  for (; mask != 0; mask &= mask - 1) f(static_cast<index_t>(std::countr_zero(mask)));
+  key_lanes found = {};
+  KVEVICT_UNROLL for (index_t c = 0; c < scan_block; c += packet_size)  // a comparison of lanes is 0 or all bits
+      found |= (load_lanes(block + c) >= t) & load_lanes(bit_of_key.bit + c);
+  return any_lane(found);
 }
 
 }  // namespace kvevict::detail

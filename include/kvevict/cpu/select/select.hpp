@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/cpu/backend.hpp>
+#include <kvevict/cpu/detail/bits.hpp>
 #include <kvevict/cpu/detail/threshold.hpp>
 #include <kvevict/select/protect.hpp>
 #include <kvevict/select/selection.hpp>
