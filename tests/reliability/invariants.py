@@ -228,6 +228,8 @@ bug("A list that is too short is not searched", "it is", "cpu/detail/threshold.h
     "select")
 bug("A list is searched only if the threshold lies in it", "whatever it holds", "cpu/detail/threshold.hpp",
     "range_.low == tried.lower && range_.high == tried.upper;", "true;", "select")
+bug("Only as many rows are listed as there are lists", "all rows", "cpu/detail/threshold.hpp",
+    "const bool room = rows() <= most_lists && ", "const bool room = ", "budget")
 bug("What is listed lies below the upper of two keys", "or above", "cpu/detail/scan.hpp",
     "(k >= t.lower) & ~is_above & ", "(k >= t.lower) & ", "select")
 bug("An end of the search goes down to the next key, not to one below it", "below it", "cpu/detail/threshold.hpp",

@@ -31,6 +31,9 @@ struct threshold {
   offset_t ties = 0;
 };
 
+/// More rows than these are only counted, and take no memory for lists.
+inline constexpr index_t most_lists = 64;
+
 /// Of every row: candidates at or above a key, for the two ends of a search and for one or two keys that are tried, and
 /// the keys between those two. When a search ends, `high` are those that are certain, and, where there are ties to
 /// take, `low` those and all ties.
@@ -44,7 +47,7 @@ struct search_memory {
   static search_memory take(carver& from, index_t rows) {
     index_t* const counts[] = {from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows),
                                from.take<index_t>(rows)};
-    return {counts[0], counts[1], counts[2], counts[3], from.take<listed_keys>(rows)};
+    return {counts[0], counts[1], counts[2], counts[3], from.take<listed_keys>(least(rows, most_lists))};
   }
 };
 
@@ -124,8 +127,8 @@ class threshold_search {
     if (gaps_ > 1) return skip_gap(each);
     const auto between = static_cast<double>(at_low_ - at_high_);
     const double listed = 6 * std::sqrt(between * range_.share() * (1 - range_.share())) + 2;  // if they lie at random
-    const bool worth_a_list = lists_fit_ && blocks_ >= 512 && listed * 8 <= static_cast<double>(blocks_) &&
-                              listed <= most_listed * (rows() + 1) / 2;
+    const bool room = rows() <= most_lists && listed <= most_listed * (rows() + 1) / 2;
+    const bool worth_a_list = lists_fit_ && room && blocks_ >= 512 && listed * 8 <= static_cast<double>(blocks_);
     if (worth_a_list)
       try_list(range_.around_next(listed / 2 / between), each);
     else
