@@ -37,8 +37,8 @@ struct serial {
 /// @endcode
 ///
 /// Compile with the vector instructions of the machine (-march=native, or -mavx2 -mfma): scoring and selection are one
-/// source that the compiler turns into AVX-512, AVX2, SSE or NEON. A plain x86-64 build runs anywhere, at a fifth of
-/// the speed. -O2 is enough.
+/// source that the compiler turns into AVX-512, AVX2, SSE or NEON. A plain x86-64 build runs anywhere, at a fifth to
+/// a half of the speed. -O2 is enough.
 template <executor Executor = serial>
 struct cpu {
   Executor how{};
