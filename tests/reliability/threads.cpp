@@ -134,6 +134,20 @@ void put(bytes& to, const Range& range) {
   to.insert(to.end(), first, first + range.size() * sizeof(range[0]));
 }
 
+/// Slots of three rows that share a budget, long enough for several workers to share the search.
+template <class Policy>
+std::vector<index_t> of_long_rows(const Policy& policy, const runner& how) {
+  static const std::vector<float> scores = host::normal(18000, 9);
+  const std::vector<offset_t> places{0, 6000, 12000, 18000};
+  const row_scores given{cache_shape{1, 1, 3}, {scores.data(), places.data(), 3}};
+  host::scratch room(workspace_bytes(cpu{how}, policy, given));
+  std::vector<index_t> chosen(scores.size(), -7);
+  std::vector<offset_t> offsets(4, -7);
+  if (!select(cpu{how}, policy, given, selection{chosen, offsets}, room.get()).ok())
+    throw std::runtime_error("long rows");
+  return chosen;
+}
+
 /// Everything that the entry points write for one policy: scores, selections, receipts, memory after every kind of
 /// move, states. Two sequences of two layers, three heads each.
 template <class Policy>
@@ -159,6 +173,7 @@ bytes all_results(const content<float>& c, const Policy& policy, const runner& h
     const host::kept same = host::evict(policy, of_rank, how);
     ok(same.status);
     put(out, same.slots);
+    put(out, of_long_rows(policy, how));
   }
 
   std::vector<float> scores;

@@ -43,7 +43,12 @@ template <class Executor, class Rule, class Row, class Scratch>
 void share_budgets(const cpu<Executor>& on, const Rule& rule, index_t rows, const budget_pool_view& view,
                    const pool_lists& lists, const Row& row, index_t* budgets, const Scratch& scratch) {
   lists.fill(rows, view);
-  run_in_groups(on.how, view.pools, [&](index_t pool, index_t worker, const auto& each) {
+  const auto slots_of = [&](index_t pool) {
+    offset_t slots = 0;
+    for (index_t i = lists.first[pool]; i < lists.first[pool + 1]; ++i) slots += row(lists.row[i]).length;
+    return slots;
+  };
+  run_in_groups(on.how, view.pools, slots_of, [&](index_t pool, index_t worker, const auto& each) {
     const index_t* const members = lists.row + lists.first[pool];
     share_pool(
         rule, lists.first[pool + 1] - lists.first[pool], [&](index_t i) { return row(members[i]); },

@@ -24,21 +24,28 @@ void run_in_pieces(const Executor& how, index_t tasks, const Cost& cost, const T
   });
 }
 
+/// Slots of a group whose tasks one worker runs as soon as several would, each step of a task being a nanosecond per
+/// ten slots or so: workers that wait hand over such a step in a microsecond, those that sleep in fifty.
+inline constexpr offset_t least_shared = offset_t{1} << 14;
+
 /// Runs groups of tasks side by side, or, where there are fewer groups than workers, one after the other and the tasks
-/// of each in pieces: `group(g, worker, each)`, in which `each(n, f)` calls f(t) for every task t below n.
-template <class Executor, class Group>
-void run_in_groups(const Executor& how, index_t groups, const Group& group) {
-  if (groups >= how.workers())
-    return how.run(groups, [&](index_t g, index_t worker) {
-      group(g, worker, [](index_t n, const auto& f) {
-        for (index_t t = 0; t < n; ++t) f(t);
-      });
-    });
+/// of each in pieces, if its `slots` are worth it: `group(g, worker, each)`, in which `each(n, f)` calls f(t) for every
+/// task t below n.
+template <class Executor, class Slots, class Group>
+void run_in_groups(const Executor& how, index_t groups, const Slots& slots, const Group& group) {
+  const auto in_turn = [](index_t n, const auto& f) {
+    for (index_t t = 0; t < n; ++t) f(t);
+  };
+  const auto in_pieces = [&](index_t n, const auto& f) {
+    run_in_pieces(
+        how, n, [](index_t) { return index_t{1}; }, [&](index_t t, index_t) { f(t); });
+  };
+  if (groups >= how.workers()) return how.run(groups, [&](index_t g, index_t worker) { group(g, worker, in_turn); });
   for (index_t g = 0; g < groups; ++g)
-    group(g, index_t{0}, [&](index_t n, const auto& f) {
-      run_in_pieces(
-          how, n, [](index_t) { return index_t{1}; }, [&](index_t t, index_t) { f(t); });
-    });
+    if (slots(g) < least_shared)
+      group(g, index_t{0}, in_turn);
+    else
+      group(g, index_t{0}, in_pieces);
 }
 
 }  // namespace kvevict::detail

@@ -70,7 +70,10 @@ void select_together(const cpu<Executor>& on, const Rule& rule, const row_scores
   out.offsets[0] = 0;
   for (index_t r = 0; r < in.scores.rows; r += heads)
     out.offsets[r + heads] = out.offsets[r] + slots_together(r, heads, plan_of);
-  run_in_groups(on.how, in.scores.rows / heads, [&](index_t pool, index_t worker, const auto& each) {
+  const auto slots_of = [&](index_t pool) {
+    return in.scores.offsets[(pool + 1) * heads] - in.scores.offsets[pool * heads];
+  };
+  run_in_groups(on.how, in.scores.rows / heads, slots_of, [&](index_t pool, index_t worker, const auto& each) {
     const index_t first = pool * heads;
     index_t* const budgets = memory.budgets + first;
     offset_t* const offsets = out.offsets.data + first;
