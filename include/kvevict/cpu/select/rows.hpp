@@ -10,8 +10,8 @@
 ///
 ///     rows alone           a worker takes a row: its keys, then its slots
 ///     rows that share      a worker takes a sequence in a layer: keys, budgets and slots of its rows, while the keys
-///                          are in its caches; where there are fewer of those than workers, each has its piece of the
-///                          rows, the same at every step
+///                          are in its caches; where there are fewer of those than workers, and they are long, each has
+///                          its piece of the rows, the same at every step
 ///     the caller's pools   the keys of all rows, all budgets, all slots: rows of a pool need not be neighbours
 namespace kvevict::detail {
 
