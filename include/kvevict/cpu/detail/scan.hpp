@@ -103,9 +103,9 @@ struct listed_keys {
   }
 };
 
-/// How many keys are at least t.upper; lists those below it that are at least t.lower, which is above the lowest key.
-[[nodiscard]] inline index_t list_between(const std::int32_t* keys, index_t blocks, const key_pair& t,
-                                          listed_keys& list) {
+/// Counts the keys that are at least t.upper, and lists those below it that are at least t.lower, which is above the
+/// lowest key.
+inline void list_between(const std::int32_t* keys, index_t blocks, const key_pair& t, listed_keys& list) {
   key_lanes above[block_lanes] = {};
   list.count = 0;
   for (offset_t b = 0; b < blocks; ++b) {
@@ -121,7 +121,7 @@ struct listed_keys {
       ++list.count;
     });
   }
-  return list.above = sum_lanes(above);
+  list.above = sum_lanes(above);
 }
 
 /// The greatest key below t, or the lowest key.

@@ -176,8 +176,10 @@ class threshold_search {
   template <class Each>
   void try_list(const key_pair& tried, const Each& each) {
     each(rows(), [&](index_t r) {
-      memory_.upper[r] = list_between(of_[r].keys, blocks_of(of_[r].count), tried, memory_.between[r]);
-      memory_.lower[r] = memory_.upper[r] + memory_.between[r].count;
+      listed_keys& list = memory_.between[r];
+      list_between(of_[r].keys, blocks_of(of_[r].count), tried, list);
+      memory_.upper[r] = list.above;
+      memory_.lower[r] = list.above + list.count;
     });
     take(tried);
     for (index_t r = 0; r < rows(); ++r) lists_fit_ = lists_fit_ && memory_.between[r].complete();
