@@ -401,7 +401,8 @@ std::vector<std::vector<index_t>> simulated_evict(on_the_device<Policy, Feed>& d
     task.budgets = memory.budgets;
     task.limits = memory.limits;
   }
-  d.run(rows, detail::selection_memory_bytes, task, [](auto& b, const auto& t) { detail::select_row(b, t); });
+  d.run(rows, detail::selection_memory_bytes + detail::key_list_bytes, task,
+        [](auto& b, const auto& t) { detail::select_row(b, t); });
   std::vector<std::vector<index_t>> result;
   for (std::size_t r = 0; r + 1 < kept_offsets.size(); ++r)
     result.emplace_back(slots_kept.begin() + kept_offsets[r], slots_kept.begin() + kept_offsets[r + 1]);

@@ -131,8 +131,8 @@ class simulated_rank {
     run(1, detail::rank_kernel_bytes, {},
         [&](simulated::block& b) { detail::split_for_ranks(b, task_, place_, memory_); });
     task_.budgets = memory_.budgets;
-    simulated::run_grid(index_t(in_.shape.rows()), threads_, detail::selection_memory_bytes, seed_,
-                        [&](simulated::block& b) { detail::select_row(b, task_); });
+    simulated::run_grid(index_t(in_.shape.rows()), threads_, detail::selection_memory_bytes + detail::key_list_bytes,
+                        seed_, [&](simulated::block& b) { detail::select_row(b, task_); });
     return split(slots_, offsets_);
   }
 

@@ -82,7 +82,8 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
   task.entry_bytes = in.view().entry_bytes;
   constexpr index_t rooms[] = {0, 1, 40, 6000};  // keys in shared memory: none, a few, a short row's, a long one's
   task.key_fours = rooms[seed / 5 % 4];
-  const offset_t bytes = detail::selection_memory_bytes + detail::key_bytes(task.key_fours) + detail::share_pool_bytes;
+  const offset_t bytes = detail::selection_memory_bytes + detail::key_list_bytes + detail::key_bytes(task.key_fours) +
+                         detail::share_pool_bytes;
   const auto rows = index_t(in.shape.rows());
   std::vector<cache_line> scratch;
   if constexpr (decltype(policy.rule())::joint) {
@@ -93,6 +94,7 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
     carver place(workspace_of(scratch).data);
     const auto memory = detail::share_memory::take(place, rows);
     const bool alone = in.pools > 0 || seed % 4 == 0;
+    task.reached = memory.reached;
     simulated::run_teams(
         in.pools > 0 ? in.pools : in.shape.layers * in.shape.seqs, team, threads, bytes, seed,
         {{memory.reached, detail::share_memory::reached_count(rows)}, {memory.budgets, rows}, {memory.limits, rows}},
@@ -202,6 +204,13 @@ TEST_CASE("kernels: long rows, and digits that all scores share") {
   for (std::uint32_t seed = 0; seed < 8; ++seed) {
     check_same(snapkv<>{.budget = slots(1000)}, {.kv_heads = 2}, 20000, seed);
     check_same(adakv{snapkv<>{.budget = slots(1000)}}, {.kv_heads = 4}, 20000, seed);
+  }
+}
+
+TEST_CASE("kernels: rows that are written in several stretches") {
+  for (std::uint32_t seed = 3; seed < 6; ++seed) {
+    check_same(snapkv<>{.budget = percent(40)}, {.kv_heads = 1}, 90000, seed);
+    check_same(adakv{snapkv<>{.budget = percent(10)}}, {.kv_heads = 2}, 60000, seed);
   }
 }
 

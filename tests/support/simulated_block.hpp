@@ -169,14 +169,18 @@ class block {
   }
   [[nodiscard]] static int recomputed(int x) { return x; }
   void sync_warp() { now_.sync_warp(); }
-  void copy_ahead(int thread, const watched<std::uint32_t>& to, offset_t i, const void* from, bool given = true) {
+  template <class T>
+  void copy_ahead(int thread, const watched<T>& to, offset_t i, const void* from, bool given = true) {
+    constexpr offset_t elements = 16 / sizeof(T);
     const auto alignment = reinterpret_cast<std::uintptr_t>(from) % 16;
-    if ((given && alignment != 0) || i % 4 != 0) throw hazard("what is copied ahead is not aligned");
+    if ((given && alignment != 0) || i % elements != 0) throw hazard("what is copied ahead is not aligned");
     copy c{thread, {}, to.data() + i, given ? from : nullptr};
-    for (offset_t w = 0; w < 4; ++w) {
-      to.store(thread, i + w, ~0u);
-      c.words[w] = &(*to.words())[std::size_t(i + w)];
-      c.words[w]->copied = true;
+    T nothing;
+    std::memset(&nothing, 0xff, sizeof nothing);
+    for (offset_t w = 0; w < elements; ++w) {
+      to.store(thread, i + w, nothing);
+      c.words.push_back(&(*to.words())[std::size_t(i + w)]);
+      c.words.back()->copied = true;
     }
     copies_.push_back(c);
   }
@@ -294,7 +298,7 @@ class block {
 
   struct copy {
     int thread;
-    touched* words[4];
+    std::vector<touched*> words;
     void* to;
     const void* from;  ///< nullptr: zeros
   };

@@ -144,10 +144,12 @@ class watched {
     at(i).write(thread, *now_);
     data_[i] = value;
   }
-  void add(int thread, offset_t i, T value) const {
+  T add(int thread, offset_t i, T value) const {
     const auto guard = hold();
     at(i).add(thread, *now_);
+    const T before = data_[i];
     data_[i] += value;
+    return before;
   }
 
  private:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <kvevict/budget/adaptive.hpp>
+#include <kvevict/budget/pyramid.hpp>
 #include <kvevict/core/workspace.hpp>
 #include <kvevict/cuda/detail/launch.cuh>
 #include <kvevict/cuda/select/pool.hpp>
@@ -19,7 +21,12 @@ namespace detail {
 inline constexpr int select_threads = 384, select_together = 2;
 /// Of a block that shares a budget with others. Teams of eight need eight places on neighbouring multiprocessors: with
 /// two per multiprocessor, an H200 runs 30 teams at once, and the 32 layers of a model would take turns.
-inline constexpr int pool_threads = 288, pool_together = 3;
+inline constexpr int pool_together = 3;
+template <class Rule>
+inline constexpr int pool_threads = 288;
+/// A row's budget is computed in double there, which takes registers.
+template <>
+inline constexpr int pool_threads<budget::adaptive<budget::pyramid>> = 192;
 
 /// Room for keys, by fours, in what `bytes` of other memory leave of a block's part of the multiprocessor.
 [[nodiscard]] inline status room_for_keys(const gpu& on, offset_t bytes, int together, index_t& fours) {
@@ -81,26 +88,27 @@ template <class Policy>
 /// Puts the selection by known budgets into the stream.
 template <class Rule>
 [[nodiscard]] status launch_rows(const gpu& on, select_task<Rule> task) {
-  if (const status s = room_for_keys(on, selection_memory_bytes, select_together, task.key_fours); !s.ok()) return s;
-  return launch<select_threads>(on, task.shape.rows(), selection_memory_bytes + key_bytes(task.key_fours),
-                                select_body<Rule>{task});
+  constexpr offset_t bytes = selection_memory_bytes + key_list_bytes;
+  if (const status s = room_for_keys(on, bytes, select_together, task.key_fours); !s.ok()) return s;
+  return launch<select_threads>(on, task.shape.rows(), bytes + key_bytes(task.key_fours), select_body<Rule>{task});
 }
 
 /// Puts budgets and selection into the stream; everything has been checked.
 template <class Rule>
 [[nodiscard]] status launch_select(const gpu& on, select_task<Rule> task, const share_memory& memory) {
   if constexpr (Rule::joint) {
+    task.reached = memory.reached;
     const offset_t rows = task.shape.rows();
     const bool own = task.pools.pool_of_row != nullptr;
     const offset_t pools = own ? task.pools.pools : static_cast<offset_t>(task.shape.layers) * task.shape.seqs;
     const int wanted = team_of(own ? static_cast<index_t>(rows / pools) : task.shape.kv_heads);
     int team = 1;
-    if (const status s = team_size_of<pool_threads, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
+    if (const status s = team_size_of<pool_threads<Rule>, pool_body<Rule>>(on, wanted, team); !s.ok()) return s;
     const bool alone = own || team < wanted;
-    constexpr offset_t bytes = selection_memory_bytes + share_pool_bytes;
+    constexpr offset_t bytes = selection_memory_bytes + key_list_bytes + share_pool_bytes;
     if (const status s = room_for_keys(on, bytes, pool_together, task.key_fours); !s.ok()) return s;
-    const status s =
-        launch<pool_threads>(on, pools, bytes + key_bytes(task.key_fours), pool_body<Rule>{task, memory, alone}, team);
+    const status s = launch<pool_threads<Rule>>(on, pools, bytes + key_bytes(task.key_fours),
+                                                pool_body<Rule>{task, memory, alone}, team);
     if (!s.ok() || !alone) return s;
     task.budgets = memory.budgets;
     task.limits = memory.limits;

@@ -117,7 +117,7 @@ KVEVICT_HOST_DEVICE void count_for_ranks(Block& b, const select_task<Rule>& task
     const row_plan p = task.plan(first + i);
     const digit d{digit_shift(round), 8};
     row_keys<Block> row(task.scores_of(first + i) + p.kept.sinks, p.room(), no_keys);
-    count_digit(b, row, d, so_far.prefix, m);
+    count_digit(b, row, d, so_far.prefix, p.room(), m);
     const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
     note_reached<digit_bins>(b, m, reached, round, so_far.bin, place);
     b.sync();

@@ -14,7 +14,7 @@ namespace kvevict::detail {
 struct share_memory {
   index_t* budgets;       ///< [rows], the result
   row_threshold* limits;  ///< [rows]: the joint threshold, where the row keeps what it divides; else unknown
-  index_t* reached;       ///< [2][rows][radix_bins + 1]: scores of a row with that digit or a higher one, by turns
+  index_t* reached;       ///< what the digits of all rows reach (counted_digits)
   index_t* members;       ///< [rows]: the rows of pool 0, then those of pool 1 .., where pools are the caller's own
   index_t* floors;        ///< [rows]: least evictable slots that stay
   pool_counts* counts;    ///< [rows]: what the split needs to know
@@ -34,7 +34,7 @@ struct share_memory {
     return m;
   }
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr offset_t reached_count(offset_t rows) {
-    return 2 * rows * (radix_bins + 1);
+    return radix_rounds * rows * (radix_bins + 1);
   }
 };
 
@@ -154,7 +154,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
   const index_t count = pool.count, first = pool.first;
   const offset_t rows = task.shape.rows();
   const auto at = [&](int round, index_t i, index_t bin) {
-    return (round % 2 * rows + first + i) * (radix_bins + 1) + bin;
+    return counted_digits::place(rows, round, pool.row(i), bin);
   };
   index_t* const floors = memory.floors + first;
   const auto parts = b.template shared<offset_t>(pool_parts);
@@ -179,8 +179,13 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
     for (index_t i = b.team_rank(); i < count; i += b.team_size()) {
       const row_plan p = task.plan(pool.row(i));
       row_keys<Block> row(task.scores_of(pool.row(i)) + p.kept.sinks, p.room(), shared.keys);
-      count_digit(b, row, d, prefix, m);
       const auto place = [&](int of_round, index_t of_bin) { return at(of_round, i, of_bin); };
+      auto candidates = b.template make_local<index_t>();
+      b.each([&](int t) {
+        candidates[t] =
+            round == 0 ? 0 : reached.load(t, place(round - 1, bin)) - reached.load(t, place(round - 1, bin + 1));
+      });
+      count_digit(b, row, d, prefix, b.uniform(candidates), m);
       note_reached<radix_bins>(b, m, reached, round, bin, place);
       b.sync();
     }
@@ -218,7 +223,7 @@ KVEVICT_HOST_DEVICE void share_pool(Block& b, const Task& task, const share_memo
     KVEVICT_ROLLED for (index_t i = t; i < count; i += b.threads()) {
       const index_t row = pool.row(i);
       budgets.store(t, row, task.plan(row).kept.count() + share[i]);
-      row_threshold limit = row_threshold::unknown();
+      row_threshold limit = row_threshold::unknown(prefix);
       if (total > 0) {
         const index_t ties = share[i] - counts[i].above;
         if (ties >= 0 && ties <= counts[i].equal) limit = {prefix, ties};

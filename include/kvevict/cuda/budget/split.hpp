@@ -71,6 +71,19 @@ KVEVICT_HOST_DEVICE void split_pool(Block& b, const budget::adaptive<Base>& rule
           b.store(t, remainder + i, not_a_number());
     });
     b.sync();
+    if (rows <= b.threads()) {  // as many comparisons as rows, instead of a search
+      b.each([&](int t) {
+        if (t >= rows || spare(t) == 0) return;
+        const float mine = b.template load<float>(t, remainder + t);
+        offset_t better = 0;
+        KVEVICT_ROLLED for (index_t i = 0; i < rows; ++i) {
+          const float other = b.template load<float>(t, remainder + i);
+          better += other > mine || (other == mine && i < t);
+        }
+        if (better < left) ++share[t];
+      });
+      return;
+    }
     const row_threshold limit = find_threshold(b, remainder, rows, static_cast<index_t>(left), m);
     const auto key = [&](int t, index_t i) { return radix_key(b.template load<float>(t, remainder + i)); };
     in_order([&](int t, index_t i) { return offset_t{key(t, i) == limit.key}; },

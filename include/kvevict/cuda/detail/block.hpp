@@ -17,7 +17,8 @@
 ///     sync()                      all threads of the block have come here
 ///     local<T>                    a value per thread: x[thread]
 ///     shared<T>(count)            an array in shared memory; pieces lie one after another
-///                                 load(thread, i), store(thread, i, value), add(thread, i, value)
+///                                 load(thread, i), store(thread, i, value); add(thread, i, value) returns what was
+///                                 there before, which depends on the order of the threads
 ///     reuse_shared()              all threads have come here, and what was given out is given out again
 ///     load<T>(thread, place)      memory of the device, which a block may read and write as its threads like: watched
 ///     store(thread, place, value) byte by byte as shared memory is, and between the blocks of a grid, who never wait
@@ -31,8 +32,8 @@
 ///     load_rows(rows, x, place)   the rows of `mma`: 16 bytes each, the words from x[place(t)] on, are named by the
 ///                                 lanes 0 .. 7 for rows 0 .. 7 and k 0 .. 7, then for rows 8 .. 15, then for k 8 .. 15
 ///     sync_warp()                 all threads of the warp have come here
-///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to the words x[i] .. x[i + 3] of shared memory; of zeros
-///                                 where `given`, a last argument, is false
+///     copy_ahead(t, x, i, from)   starts a copy of 16 bytes to shared memory, from x[i] on; of zeros where `given`, a
+///                                 last argument, is false
 ///     copies_done()               the copies of every thread have arrived, for the thread alone
 ///     split_barriers(count)       on sm_90: barriers of which a thread may be at one while others are at the next.
 ///                                 start_barrier(t, x, i), arrive(t, x, i), and wait(x, i, parity) until all threads
@@ -62,6 +63,19 @@ inline constexpr int warp_steps = 5;  ///< of a sum over a warp: 2^5 threads
 #endif
 }
 
+/// Every x becomes its sum over the lanes of the own warp whose numbers differ in the bits from `low`, included, to
+/// `high`, excluded, powers of two; in a fixed order, the same bits in all of them.
+template <class Block, class Local, std::size_t Count>
+KVEVICT_HOST_DEVICE void lane_sums(Block& b, Local (&x)[Count], int low, int high) {
+  KVEVICT_UNROLLED for (int reach = 1; reach < warp_threads; reach *= 2) {
+    if (reach < low || reach >= high) continue;
+    KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) {
+      const Local other = b.shuffle_xor(x[i], reach);
+      b.each([&](int t) { x[i][t] = x[i][t] + other[t]; });
+    }
+  }
+}
+
 /// before[t] = sum of x over the threads below t, in a fixed order; returns the sum of all. `of_warps` is shared memory
 /// of one T per warp and may be used again at once.
 template <class T, class Block, class Local, class Shared>
@@ -78,31 +92,17 @@ KVEVICT_HOST_DEVICE T exclusive_sums(Block& b, const Local& x, Local& before, co
     if (t % warp_threads == warp_threads - 1) of_warps.store(t, t / warp_threads, sum[t]);
   });
   b.sync();
-  Local all = x;
+  Local warps[] = {x, x};  // of lower warps, and of all: lane i has that of warp i, and the warp adds them up
   b.each([&](int t) {
-    T total = 0, lower = 0;
-    KVEVICT_ROLLED for (int w = 0; w < b.threads() / warp_threads; ++w) {
-      if (w == t / warp_threads) lower = total;
-      total += of_warps.load(t, w);
-    }
-    before[t] = lower + sum[t] - x[t];
-    all[t] = total;
+    const int warp = t % warp_threads;
+    const T of_warp = warp < b.threads() / warp_threads ? of_warps.load(t, warp) : T{};
+    warps[0][t] = warp < t / warp_threads ? of_warp : T{};
+    warps[1][t] = of_warp;
   });
+  lane_sums(b, warps, 1, warp_threads);
+  b.each([&](int t) { before[t] = warps[0][t] + sum[t] - x[t]; });
   b.sync();
-  return b.uniform(all);
-}
-
-/// Every x becomes its sum over the lanes of the own warp whose numbers differ in the bits from `low`, included, to
-/// `high`, excluded, powers of two; in a fixed order, the same bits in all of them.
-template <class Block, class Local, std::size_t Count>
-KVEVICT_HOST_DEVICE void lane_sums(Block& b, Local (&x)[Count], int low, int high) {
-  KVEVICT_UNROLLED for (int reach = 1; reach < warp_threads; reach *= 2) {
-    if (reach < low || reach >= high) continue;
-    KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) {
-      const Local other = b.shuffle_xor(x[i], reach);
-      b.each([&](int t) { x[i][t] = x[i][t] + other[t]; });
-    }
-  }
+  return b.uniform(warps[1]);
 }
 
 /// The sum of x over the threads of the own warp, likewise.

@@ -26,7 +26,7 @@ class device_block {
     T* data;
     __device__ __forceinline__ T load(int, offset_t i) const { return data[i]; }
     __device__ __forceinline__ void store(int, offset_t i, T value) const { data[i] = value; }
-    __device__ __forceinline__ void add(int, offset_t i, T value) const { atomicAdd(data + i, value); }
+    __device__ __forceinline__ T add(int, offset_t i, T value) const { return atomicAdd(data + i, value); }
     /// Where it lies in shared memory.
     [[nodiscard]] __device__ __forceinline__ std::uint32_t address() const {
       return static_cast<std::uint32_t>(__cvta_generic_to_shared(data));
@@ -121,10 +121,11 @@ class device_block {
     return x;
   }
   __device__ __forceinline__ static void sync_warp() { __syncwarp(); }
-  __device__ __forceinline__ static void copy_ahead(int, const memory<std::uint32_t>& to, offset_t i, const void* from,
+  template <class T>
+  __device__ __forceinline__ static void copy_ahead(int, const memory<T>& to, offset_t i, const void* from,
                                                     bool given = true) {
     asm volatile(
-        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.address() + static_cast<std::uint32_t>(4 * i)),
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.address() + static_cast<std::uint32_t>(sizeof(T) * i)),
         "l"(__cvta_generic_to_global(from)), "r"(given ? 16 : 0)
         : "memory");
   }

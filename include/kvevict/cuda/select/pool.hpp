@@ -37,7 +37,7 @@ template <class Rule>
 /// The kernel. `alone`: only the budgets.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void select_pool(Block& b, const select_task<Rule>& task, const share_memory& memory, bool alone) {
-  auto shared = selection_memory<Block>::take(b, task.key_fours);
+  auto shared = selection_memory<Block>::take(b, task.key_fours, most_listed_keys);
   share_pool(b, task, memory, shared);
   if (alone) return;
   const auto budgets = b.team(memory.budgets);

@@ -22,6 +22,7 @@ struct select_task {
   const index_t* budget_lengths = nullptr;  ///< [rows], what budgets refer to; null: the lengths
   const index_t* budgets = nullptr;         ///< [rows], shared ones; null: what the rule gives each row alone
   const row_threshold* limits = nullptr;    ///< [rows], where they are known; or null
+  const index_t* reached = nullptr;         ///< digits that were counted for shared budgets (counted_digits); or null
   index_t* slots = nullptr;
   offset_t slots_room = 0;
   offset_t* offsets = nullptr;      ///< [rows + 1]
@@ -46,6 +47,13 @@ struct select_task {
   [[nodiscard]] KVEVICT_HOST_DEVICE row_threshold limit(index_t row) const {
     return limits != nullptr ? limits[row] : row_threshold::unknown();
   }
+  /// What is known of a row's digits where its limit is not.
+  [[nodiscard]] KVEVICT_HOST_DEVICE auto counted(index_t row, row_threshold unknown) const {
+    if constexpr (Rule::joint)
+      return counted_digits{reached, shape.rows(), row, unknown.key};
+    else
+      return nothing_counted{};
+  }
 };
 
 /// Evictable slots that a row brings into its pool. One whose budget is impossible is kept whole there too.
@@ -61,11 +69,11 @@ struct selection_memory {
   decltype(std::declval<Block&>().template shared<double>(0)) doubles;
   key_room<Block> keys;
 
-  KVEVICT_HOST_DEVICE static selection_memory take(Block& b, index_t key_fours = 0) {
+  KVEVICT_HOST_DEVICE static selection_memory take(Block& b, index_t key_fours = 0, index_t list_room = 0) {
     const auto digits = digit_memory<Block>::take(b);
     const auto sums = b.template shared<offset_t>(warp_threads);
     const auto doubles = b.template shared<double>(warp_threads);
-    return {digits, sums, doubles, key_room<Block>::take(b, key_fours)};
+    return {digits, sums, doubles, key_room<Block>::take(b, key_fours, list_room)};
   }
 };
 inline constexpr offset_t selection_memory_bytes =
@@ -91,8 +99,7 @@ KVEVICT_HOST_DEVICE void write_selected(Block& b, row_keys<Block>& row, row_thre
     b.sync();
     b.each([&](int t) {
       KVEVICT_ROLLED for (index_t four = t * fours_at_once; four < fours; four += fours_at_once * b.threads()) {
-        key_batch keys;
-        row.load(b, t, start + four, 1, keys);
+        const key_batch keys = row.load(b, t, start + four);
         std::uint32_t stay = 0, tie = 0;
         KVEVICT_UNROLLED for (int i = 0; i < 4 * fours_at_once; ++i) {
           const std::uint32_t key = keys.of[i / 4].x[i % 4];
@@ -137,14 +144,14 @@ KVEVICT_HOST_DEVICE void write_selected(Block& b, row_keys<Block>& row, row_thre
     so_far += all;
     b.sync();
   }
-  row.passed();
 }
 
 /// out[kept] = the slots of a row that stay, ascending: the protected ones and the best of the others, which `limit`
 /// divides from the rest if it is known.
-template <class Block>
+template <class Block, class Counted = nothing_counted>
 KVEVICT_HOST_DEVICE void write_retained(Block& b, const float* scores, const row_plan& plan, index_t kept,
-                                        row_threshold limit, index_t* out, selection_memory<Block>& memory) {
+                                        row_threshold limit, index_t* out, selection_memory<Block>& memory,
+                                        const Counted& counted = {}) {
   const index_t sinks = kept < plan.length ? plan.kept.sinks : kept;
   const index_t recent = kept < plan.length ? plan.kept.recent : 0;
   const index_t free_budget = kept - sinks - recent;
@@ -154,7 +161,7 @@ KVEVICT_HOST_DEVICE void write_retained(Block& b, const float* scores, const row
   });
   if (free_budget <= 0) return;
   row_keys<Block> row(scores + sinks, plan.length - sinks - recent, memory.keys);
-  if (!limit.known()) limit = find_threshold(b, row, free_budget, memory.digits);
+  if (!limit.known()) limit = find_threshold(b, row, free_budget, memory.digits, counted);
   write_selected(b, row, limit, sinks, out + sinks, memory);
 }
 
@@ -173,7 +180,7 @@ KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task
 
   index_t* const out = task.slots + first;
   const float* const scores = task.scores_of(row);
-  write_retained(b, scores, plan, kept, limit, out, memory);
+  write_retained(b, scores, plan, kept, limit, out, memory, task.counted(row, limit));
   if (task.receipts != nullptr)
     write_receipt(b, scores, plan, out, kept, task.entry_bytes, task.receipts + row, memory.doubles);
 }
@@ -181,7 +188,7 @@ KVEVICT_HOST_DEVICE void write_selection(Block& b, const select_task<Rule>& task
 /// The kernel: the row that the block has, whose budget is known.
 template <class Block, class Rule>
 KVEVICT_HOST_DEVICE void select_row(Block& b, const select_task<Rule>& task) {
-  auto memory = selection_memory<Block>::take(b, task.key_fours);
+  auto memory = selection_memory<Block>::take(b, task.key_fours, most_listed_keys);
   const index_t row = b.index();
   auto own = b.template make_local<offset_t>(), before = b.template make_local<offset_t>();
   b.each([&](int t) {
