@@ -233,6 +233,18 @@ TEST_CASE("kernels: swap-fill makes the CPU's moves and leaves its order") {
   });
 }
 
+TEST_CASE("kernels: swap-fill of a row that is planned in several stretches") {
+  std::mt19937 chance(11);
+  const host::content<bfloat16> c({.kv_heads = 1}, {70000}, 1, 1, 1, 3);
+  host::in_any_order memory(c);
+  some_kept kept(c.lengths, chance);
+  auto copy = memory, expected = memory;
+  simulated_swap_fill(copy.physical(), copy.order(), kept.moves(), 256, 1, 5);
+  REQUIRE(swap_fill(cpu{}, expected.physical(), expected.order(), kept.view()).ok());
+  REQUIRE(same(copy.memory.keys, expected.memory.keys));
+  for (index_t k = 0; k < kept.view()[0].size(); ++k) REQUIRE(copy.order()({}, k) == expected.order()({}, k));
+}
+
 TEST_CASE("kernels: 16 bytes at a time only where every entry starts at such a place") {
   alignas(16) float memory[256] = {};
   const auto width = [](const auto& from, const auto& to) {

@@ -28,7 +28,7 @@ namespace detail {
 
 inline constexpr int gather_threads = 256;
 inline constexpr int in_place_threads = 512;
-inline constexpr int swap_threads = 1024;
+inline constexpr int swap_threads = 512;
 inline constexpr int lengths_threads = 256;
 
 /// What a compaction on the device can take along.
@@ -59,6 +59,7 @@ struct in_place_body {
 
 template <class Cache, class Moved>
 struct swap_body {
+  static constexpr int blocks_together = 2;
   swap_task<Cache> task;
   Moved moved;
   template <class Block>

@@ -47,8 +47,18 @@ struct swap_task {
   swap_memory memory;
 };
 
-/// Shared memory of `plan_swaps` in bytes.
-inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
+/// Shared memory of a plan: a sum per warp, and a bit per token of a stretch of the row.
+template <class Block>
+struct plan_memory {
+  static constexpr index_t words = 1024, tokens_of_word = 32;
+  decltype(std::declval<Block&>().template shared<index_t>(0)) sums, bits;
+
+  KVEVICT_HOST_DEVICE static plan_memory take(Block& b) {
+    const auto sums = b.template shared<index_t>(warp_threads);
+    return {sums, b.template shared<index_t>(words)};
+  }
+};
+inline constexpr offset_t plan_swaps_bytes = (warp_threads + 1024) * sizeof(index_t);
 
 /// Whether the ascending `slots` have this one.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool among(const index_t* slots, index_t count, index_t slot) {
@@ -56,11 +66,8 @@ inline constexpr offset_t plan_swaps_bytes = warp_threads * sizeof(index_t);
   return i < count && slots[i] == slot;
 }
 
-/// Tokens of which a thread asks at once where they lie, and the answers.
-inline constexpr int tokens_at_once = 4;
-struct token_places {
-  index_t of[tokens_at_once];
-};
+/// Tokens of which a thread asks at once where they lie.
+inline constexpr int tokens_at_once = 8;
 
 /// Where the moves of one row are listed, each with room for all that it retains (swap_memory).
 struct row_swaps {
@@ -69,50 +76,77 @@ struct row_swaps {
   index_t* places;  ///< null where nothing turns
 };
 
+/// holes[..] = the places below `count` of the evicted tokens, in token order; returns how many. A stretch of the row
+/// at a time, every such token leaves a bit; then a thread has some words of these bits, and writes behind those before
+/// it.
+template <class Block>
+[[nodiscard]] KVEVICT_HOST_DEVICE index_t list_holes(Block& b, const token_order& order, const row_id& row,
+                                                     index_t length, const index_t* retained, index_t count,
+                                                     index_t* holes, const plan_memory<Block>& m) {
+  constexpr index_t of_word = plan_memory<Block>::tokens_of_word, most = plan_memory<Block>::words * of_word;
+  auto found = b.template make_local<index_t>(), before = found;
+  index_t all = 0;
+  KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += most) {
+    const auto tokens = static_cast<index_t>(least<offset_t>(length - start, most));
+    const index_t words = (tokens + of_word - 1) / of_word;
+    const auto place = [&](int t, index_t token) {
+      return b.template load<index_t>(t, &order(row, static_cast<index_t>(start + token)));
+    };
+    b.each([&](int t) { KVEVICT_ROLLED for (index_t i = t; i < words; i += b.threads()) m.bits.store(t, i, 0); });
+    b.sync();
+    b.each([&](int t) {
+      KVEVICT_ROLLED for (index_t first = tokens_at_once * t; first < tokens; first += tokens_at_once * b.threads()) {
+        index_t places[tokens_at_once];
+        KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) places[i] = place(t, least(first + i, tokens - 1));
+        std::uint32_t mask = 0;
+        KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
+          // Few tokens lie before the new end: only these are searched for.
+          if (first + i < tokens && places[i] < count &&
+              !among(retained, count, static_cast<index_t>(start + first + i)))
+            mask |= 1u << i;
+        }
+        if (mask != 0) m.bits.add(t, first / of_word, static_cast<index_t>(mask << first % of_word));
+      }
+    });
+    b.sync();
+    const index_t words_of_thread = (words + b.threads() - 1) / b.threads();
+    const auto each_word = [&](int t, const auto& f) {
+      KVEVICT_ROLLED for (index_t w = t * words_of_thread; w < least((t + 1) * words_of_thread, words); ++w)
+          f(w, static_cast<std::uint32_t>(m.bits.load(t, w)));
+    };
+    b.each([&](int t) {
+      found[t] = 0;
+      each_word(t, [&](index_t, std::uint32_t bits) { found[t] += bits_set(bits); });
+    });
+    const index_t here = exclusive_sums<index_t>(b, found, before, m.sums);
+    b.each([&](int t) {
+      index_t at = all + before[t];
+      each_word(t, [&](index_t w, std::uint32_t bits) {
+        KVEVICT_ROLLED for (std::uint32_t left = bits; left != 0 && at < count; left &= left - 1)
+            b.store(t, holes + at++, place(t, w * of_word + bits_set(~left & (left - 1))));
+      });
+    });
+    all += here;
+    b.sync();
+  }
+  return all;
+}
+
 /// Where the entries of a row go, by one block: with m retained tokens, the evicted tokens that lie below m are the
 /// holes and the retained ones that lie at m or behind it the survivors. The i-th survivor goes into the i-th hole,
 /// both counted in token order; the order becomes that of the retained tokens. Returns how many move: sources[i] to
 /// holes[i], or, where places are listed, sources[k] to places[k] for every retained token.
-template <class Block, class Shared>
+template <class Block>
 [[nodiscard]] KVEVICT_HOST_DEVICE index_t plan_row_swaps(Block& b, const token_order& order, const row_id& row,
                                                          index_t length, const index_t* retained, index_t count,
-                                                         const row_swaps& to, const Shared& sums) {
+                                                         const row_swaps& to, const plan_memory<Block>& m) {
   const bool all = to.places != nullptr;
   auto place = b.template make_local<index_t>(), found = place, before = place;
-  auto places = b.template make_local<token_places>();
-
-  index_t holes = 0;
-  KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += tokens_at_once * b.threads()) {
-    b.each([&](int t) {
-      const offset_t first = start + tokens_at_once * t;
-      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
-        const auto token = static_cast<index_t>(least<offset_t>(first + i, length - 1));
-        places[t].of[i] = b.template load<index_t>(t, &order(row, token));
-      }
-      found[t] = 0;
-      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
-        // Few tokens lie before the new end: only these are searched for.
-        if (first + i >= length || places[t].of[i] >= count || among(retained, count, static_cast<index_t>(first + i)))
-          places[t].of[i] = -1;
-        else
-          ++found[t];
-      }
-    });
-    const index_t here = exclusive_sums<index_t>(b, found, before, sums);
-    b.each([&](int t) {
-      index_t at = holes + before[t];
-      KVEVICT_UNROLLED for (int i = 0; i < tokens_at_once; ++i) {
-        if (places[t].of[i] < 0) continue;
-        if (at < count) b.store(t, to.holes + at, places[t].of[i]);
-        ++at;
-      }
-    });
-    holes += here;
-  }
+  const index_t holes = list_holes(b, order, row, length, retained, count, to.holes, m);
 
   // Token k's place is written where token k's was; the place that becomes it is read at retained[k] >= k. So within a
-  // chunk all is read before anything is written (the sums wait, also for the holes), and what later chunks read lies
-  // behind what is written.
+  // chunk all is read before anything is written (the sums wait), and what later chunks read lies behind what is
+  // written.
   index_t moves = 0;
   KVEVICT_ROLLED for (offset_t start = 0; start < count; start += b.threads()) {
     b.each([&](int t) {
@@ -122,7 +156,7 @@ template <class Block, class Shared>
       place[t] = b.template load<index_t>(t, &order(row, retained[k]));
       found[t] = place[t] >= count ? 1 : 0;
     });
-    const index_t here = exclusive_sums<index_t>(b, found, before, sums);
+    const index_t here = exclusive_sums<index_t>(b, found, before, m.sums);
     b.each([&](int t) {
       const offset_t k = start + t;
       if (k >= count) return;
@@ -141,14 +175,14 @@ template <class Block, class Shared>
 /// The kernel.
 template <class Block, class Cache>
 KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
-  const auto sums = b.template shared<index_t>(warp_threads);
+  const auto shared = plan_memory<Block>::take(b);
   const row_id row = task.cache.shape().row(b.index());
   const index_t count = task.kept.count(row.index);
   const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
   const swap_memory& m = task.memory;
   const row_swaps to{m.sources + begin, m.holes + begin, m.places != nullptr ? m.places + begin : nullptr};
   const index_t moves =
-      plan_row_swaps(b, task.order, row, task.cache.length(row), task.kept.slots + begin, count, to, sums);
+      plan_row_swaps(b, task.order, row, task.cache.length(row), task.kept.slots + begin, count, to, shared);
   b.each([&](int t) {
     if (t == 0) b.store(t, m.moves + row.index, moves);
   });

@@ -168,8 +168,8 @@ KVEVICT_HOST_DEVICE void swap_entries(Block& b, const Task& task, const row_id& 
                                       const index_t* retained, index_t count) {
   index_t* const sources = task.memory.sources + row.index * static_cast<offset_t>(task.longest);
   index_t* const holes = task.memory.holes + row.index * static_cast<offset_t>(task.longest);
-  const auto sums = b.template shared<index_t>(warp_threads);
-  const index_t moves = plan_row_swaps(b, task.order, row, length, retained, count, {sources, holes, nullptr}, sums);
+  const auto shared = plan_memory<Block>::take(b);
+  const index_t moves = plan_row_swaps(b, task.order, row, length, retained, count, {sources, holes, nullptr}, shared);
   b.sync();
   b.each([&](int t) {
     for (index_t k = count + t; k < length; k += b.threads()) b.store(t, &task.order(row, k), k);
