@@ -35,9 +35,12 @@ struct eviction_pace {
 namespace detail {
 
 inline constexpr int append_threads = 256, observe_threads = 256;
-/// Of `make_room`: where it multiplies, a thread needs more registers.
+/// Of `make_room`: where it multiplies, a thread needs more registers, and still more where budgets are shared.
 template <class Task>
-inline constexpr int room_threads = Task::multiplies ? 384 : 512;
+inline constexpr int room_threads = Task::multiplies && !Task::joint ? 384 : 256;
+/// Else a row waits for the memory while another one does, and the 256 rows of a model run at once on a large device.
+template <class Task>
+inline constexpr int rooms_together = Task::multiplies ? 1 : 2;
 
 struct start_body {
   std::byte* bytes;
@@ -69,6 +72,7 @@ struct observe_body {
 };
 template <class Task>
 struct room_body {
+  static constexpr int blocks_together = rooms_together<Task>;
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {
@@ -78,6 +82,7 @@ struct room_body {
 
 template <class Task>
 struct step_body {
+  static constexpr int blocks_together = rooms_together<decltype(Task::room)>;
   Task task;
   template <class Block>
   __device__ void operator()(Block& b) const {

@@ -12,15 +12,16 @@ namespace kvevict::detail {
 
 inline constexpr int rows_at_once = 8, slots_at_once = 4;
 static_assert(rows_at_once * slots_at_once == warp_threads);
-inline constexpr index_t query_dims_at_once = 512;
+inline constexpr index_t query_dims_at_once = 512, query_fours = query_dims_at_once / 4;
 
 /// Shared memory of `attend`.
 template <class Block>
 struct attend_memory {
-  decltype(std::declval<Block&>().template shared<float>(0)) queries, of_warps;
+  decltype(std::declval<Block&>().template shared<four_floats>(0)) queries;  ///< [rows_at_once][query_fours]
+  decltype(std::declval<Block&>().template shared<float>(0)) of_warps;
 
   KVEVICT_HOST_DEVICE static attend_memory take(Block& b) {
-    const auto queries = b.template shared<float>(rows_at_once * query_dims_at_once);
+    const auto queries = b.template shared<four_floats>(rows_at_once * query_fours);
     return {queries, b.template shared<float>(warp_threads)};
   }
 };
@@ -51,9 +52,9 @@ struct query_rows {
 
 /// logits[row at once][slot] (+)= products of the keys with the queries that are held, over the dims from `first_dim`.
 ///
-/// A warp has four slots, and a lane every 32nd of their dims: 32 sums, of which each lane then gives half away and
-/// gets the other lane's part of those that it keeps, until it has one whole sum: that of slot lane / 8 and row lane %
-/// 8.
+/// A warp has four slots, and a lane every 32nd four of their dims: 32 sums, of which each lane then gives half away
+/// and gets the other lane's part of those that it keeps, until it has one whole sum: that of slot lane / 8 and row
+/// lane % 8.
 template <class Block, class Keys, class Array>
 KVEVICT_HOST_DEVICE void few_products(Block& b, const Keys& keys, const row_id& row, index_t length, index_t first_dim,
                                       index_t dims, const attend_memory<Block>& m, const Array& logits,
@@ -70,14 +71,14 @@ KVEVICT_HOST_DEVICE void few_products(Block& b, const Keys& keys, const row_id& 
       };
       const entry_elements<Keys> of[slots_at_once] = {elements(0), elements(1), elements(2), elements(3)};
       KVEVICT_UNROLLED for (int i = 0; i < warp_threads; ++i) x[i][t] = 0;
-      KVEVICT_ROLLED for (index_t d = t % warp_threads; d < dims; d += warp_threads) {
-        float key[slots_at_once];
-        KVEVICT_UNROLLED for (int s = 0; s < slots_at_once; ++s) key[s] = of[s](first_dim + d);
+      KVEVICT_ROLLED for (index_t four = t % warp_threads; 4 * four < dims; four += warp_threads) {
+        four_floats key[slots_at_once];
+        four_dims(of, first_dim + 4 * four, first_dim + dims, key);
         KVEVICT_UNROLLED for (int q = 0; q < rows_at_once; ++q) {
-          const float query = m.queries.load(t, q * query_dims_at_once + d);
+          const four_floats query = m.queries.load(t, q * query_fours + four);
           KVEVICT_UNROLLED for (int s = 0; s < slots_at_once; ++s) {
             float& sum = x[s * rows_at_once + q][t];
-            sum = std::fma(key[s], query, sum);
+            KVEVICT_UNROLLED for (int e = 0; e < 4; ++e) sum = std::fma(key[s].x[e], query.x[e], sum);
           }
         }
       }
@@ -119,10 +120,14 @@ KVEVICT_HOST_DEVICE void attend(Block& b, const Attention& how, const Keys& keys
       const index_t some = least(query_dims_at_once, dims - from);
       b.sync();
       b.each([&](int t) {
-        KVEVICT_ROLLED for (index_t i = t; i < rows_at_once * some; i += b.threads()) {
-          const index_t q = first + i / some, d = i % some;
-          const float x = q < total ? queries(of.head(q / of.rows), of.first_query + q % of.rows, from + d) : 0.0F;
-          m.queries.store(t, i / some * query_dims_at_once + d, x);
+        const index_t fours = (some + 3) / 4;  // behind the dims zeros
+        KVEVICT_ROLLED for (index_t i = t; i < rows_at_once * fours; i += b.threads()) {
+          const index_t q = first + i / fours, d = 4 * (i % fours);
+          four_floats x{};
+          if (q < total)
+            x = four_dims(entry_elements<Queries>{queries, of.head(q / of.rows), of.first_query + q % of.rows},
+                          from + d, from + some);
+          m.queries.store(t, i / fours * query_fours + d / 4, x);
         }
       });
       b.sync();

@@ -69,31 +69,40 @@ KVEVICT_HOST_DEVICE void add_to_sums(Block& b, const Task& task, const new_slots
     return decay != 1.0F ? sum * decay : sum;
   };
   if constexpr (Given::kind == input_kind::attention) {
-    constexpr int at_once = 4;  // they wait for the memory together
+    constexpr int sums_at_once = 5, heads_at_once = 2;  // they wait for the memory together
     const auto dims = static_cast<index_t>(given.entries.dims());
     b.each([&](int t) {
-      KVEVICT_ROLLED for (index_t q = 0; q < h.group_size; ++q) {
-        row_id head = n.row;
-        head.kv_head = n.row.kv_head * h.group_size + q;
-        KVEVICT_ROLLED for (offset_t from = t; from < n.length; from += at_once * b.threads()) {
-          index_t slot[at_once];
-          float sum[at_once], received[at_once];
-          KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-            const offset_t next = from + k * b.threads();  // its first one again instead of none
+      KVEVICT_ROLLED for (index_t first = 0; first < h.group_size; first += heads_at_once) {
+        index_t q[heads_at_once];  // the last one again instead of none
+        KVEVICT_UNROLLED for (int l = 0; l < heads_at_once; ++l) q[l] = least(first + l, h.group_size - 1);
+        KVEVICT_ROLLED for (offset_t from = t; from < n.length; from += sums_at_once * b.threads()) {
+          index_t slot[sums_at_once];
+          float sum[heads_at_once][sums_at_once], received[heads_at_once][sums_at_once];
+          KVEVICT_UNROLLED for (int k = 0; k < sums_at_once; ++k) {
+            const offset_t next = from + k * b.threads();
             slot[k] = static_cast<index_t>(next < n.length ? next : from);
-            sum[k] = start(t, q, slot[k]);
+            KVEVICT_UNROLLED for (int l = 0; l < heads_at_once; ++l) sum[l][k] = start(t, q[l], slot[k]);
           }
           KVEVICT_ROLLED for (index_t i = 0; i < n.rows && dims > 0; ++i) {
             const auto weight = static_cast<float>(task.source.weight(n.rows - 1 - i));
-            KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-              received[k] = given.entries(head, n.given - n.rows + i, least(slot[k], dims - 1));
+            KVEVICT_UNROLLED for (int l = 0; l < heads_at_once; ++l) {
+              row_id head = n.row;
+              head.kv_head = n.row.kv_head * h.group_size + q[l];
+              KVEVICT_UNROLLED for (int k = 0; k < sums_at_once; ++k) {
+                received[l][k] = given.entries(head, n.given - n.rows + i, least(slot[k], dims - 1));
+              }
             }
-            KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {  // a new slot's own row is the first that sees it
-              if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims) sum[k] += weight * received[k];
+            KVEVICT_UNROLLED for (int k = 0; k < sums_at_once; ++k) {
+              // A new slot's own row is the first that sees it.
+              if (i < slot[k] - (n.length - n.rows) || slot[k] >= dims) continue;
+              KVEVICT_UNROLLED for (int l = 0; l < heads_at_once; ++l) sum[l][k] += weight * received[l][k];
             }
           }
-          KVEVICT_UNROLLED for (int k = 0; k < at_once; ++k) {
-            if (from + k * b.threads() < n.length) sums.store(t, q * capacity + slot[k], sum[k]);
+          KVEVICT_UNROLLED for (int k = 0; k < sums_at_once; ++k) {
+            if (from + k * b.threads() >= n.length) continue;
+            KVEVICT_UNROLLED for (int l = 0; l < heads_at_once; ++l) {
+              if (first + l < h.group_size) sums.store(t, q[l] * capacity + slot[k], sum[l][k]);
+            }
           }
         }
       }

@@ -56,13 +56,22 @@ struct alignas(16) four_floats {
   float x[4];
 };
 
+/// Whether four dims from `dim` of an entry lie for one access, none of them at `end` or behind it.
+template <class Entries>
+[[nodiscard]] KVEVICT_HOST_DEVICE bool four_lie_together(const entry_elements<Entries>& of, index_t dim, index_t end) {
+  if constexpr (requires { of.first; })
+    return of.step == 1 && dim + 4 <= end &&
+           reinterpret_cast<std::uintptr_t>(of.first + dim) % (4 * sizeof(*of.first)) == 0;
+  else
+    return false;
+}
+
 /// Four dims from `dim` of an entry, zeros from `end` on; in one access where they lie for it.
 template <class Entries>
 [[nodiscard]] KVEVICT_HOST_DEVICE four_floats four_dims(const entry_elements<Entries>& of, index_t dim, index_t end) {
   four_floats out{};
   if constexpr (requires { of.first; }) {
-    if (of.step == 1 && dim + 4 <= end &&
-        reinterpret_cast<std::uintptr_t>(of.first + dim) % (4 * sizeof(*of.first)) == 0) {
+    if (four_lie_together(of, dim, end)) {
       take_dims(of, dim, out.x);
       return out;
     }
@@ -71,6 +80,20 @@ template <class Entries>
     if (dim + e < end) out.x[e] = of(dim + e);
   }
   return out;
+}
+/// The same of several entries, whose accesses wait together.
+template <class Entries, std::size_t Count>
+KVEVICT_HOST_DEVICE void four_dims(const entry_elements<Entries> (&of)[Count], index_t dim, index_t end,
+                                   four_floats (&out)[Count]) {
+  if constexpr (requires { of[0].first; }) {
+    bool together = true;
+    KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) together = together && four_lie_together(of[i], dim, end);
+    if (together) {
+      KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) take_dims(of[i], dim, out[i].x);
+      return;
+    }
+  }
+  KVEVICT_UNROLLED for (std::size_t i = 0; i < Count; ++i) out[i] = four_dims(of[i], dim, end);
 }
 
 }  // namespace kvevict::detail
