@@ -156,13 +156,12 @@ struct column_chunk {
 };
 
 /// Adds to the slots of a tile what they receive from a chunk, which is held and whose terms start at `at`; and writes
-/// the sums of the heads that end in it.
+/// the sums of the heads that end in it. `scale` is the task's plain one.
 template <class Held, class Products, class Block, class Task>
 KVEVICT_HOST_DEVICE void add_columns(Products& products, Block& b, const Task& task, const attention_row& row,
                                      const held_terms<Block>& terms, index_t at, column_chunk c, index_t slot,
-                                     column_sums<Block, Task>& result) {
+                                     float scale, column_sums<Block, Task>& result) {
   const bool all_seen = result.simple && c.see_all(task, row, slot + b.threads());
-  const float scale = task.plain_scale();
   const auto pass = [&](index_t columns) {
     c.left -= columns;
     if (c.left != 0) return;
@@ -208,6 +207,7 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const att
   const auto terms = held_terms<Block>::take(b, Products::columns);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
   index_t held = -1;  // the chunk of columns whose queries are held
+  const float scale = task.plain_scale();
 
   const index_t tiles = (row.length + b.threads() - 1) / b.threads();
   if (part < tiles) products.expect_keys(b, task, row, part * b.threads());
@@ -215,8 +215,10 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const att
     const index_t slot = tile * b.threads(), next = tile + task.blocks_per_row;
     products.hold_keys(b, task, row, slot, next < tiles ? next * b.threads() : -1);
     b.each([&](int t) { result.begin(t, task, row, slot); });
+    column_place place{0, 0};
     KVEVICT_ROLLED for (index_t first = 0; first < row.columns; first += Products::columns) {
-      const column_chunk c = column_chunk::of(row, first, Products::columns, column_place::of(row, first));
+      const column_chunk c = column_chunk::of(row, first, Products::columns, place);
+      if (first + Products::columns < row.columns) place.advance(row, Products::columns);
       if (c.count < c.left && !result.weighs_all(task) && task.visible_to(row, first, first + c.count) <= slot)
         continue;  // none of these query rows sees the tile
       if (held != first) {
@@ -226,7 +228,7 @@ KVEVICT_HOST_DEVICE void attention_columns(Block& b, const Task& task, const att
         b.sync();
         held = first;
       }
-      add_columns<Products>(products, b, task, row, terms, 0, c, slot, result);
+      add_columns<Products>(products, b, task, row, terms, 0, c, slot, scale, result);
     }
   }
 }

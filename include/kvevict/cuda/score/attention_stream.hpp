@@ -70,6 +70,7 @@ KVEVICT_HOST_DEVICE void attention_stream(Block& b, const Task& task) {
   const auto terms = held_terms<Block>::take(b, stages * columns);
   const auto whole = b.split_barriers(stages);
   column_sums<Block, Task> result = column_sums<Block, Task>::take(b);
+  const float scale = task.plain_scale();
   // Of the chunk that is copied next, the column of a thread:
   auto place = b.template make_local<column_place>();
   auto log_sum = b.template make_local<float>();
@@ -126,7 +127,7 @@ KVEVICT_HOST_DEVICE void attention_stream(Block& b, const Task& task) {
     if (more) start_copies(later);
     products.stage = stage;
     add_columns<Products>(products, b, task, row, terms, stage * columns,
-                          column_chunk::of(row, now.first, columns, now.place), now.slot(), result);
+                          column_chunk::of(row, now.first, columns, now.place), now.slot(), scale, result);
     if (more) end_copies(later);
     tile_begins = now.advance();
   }

@@ -61,7 +61,7 @@ struct column_sums {
   /// A tile begins, of the slots from `slot`.
   KVEVICT_HOST_DEVICE void begin(int t, const Task& task, const attention_row& row, index_t slot) {
     clear(t);
-    if constexpr (alike) norm[t] = norm_of(task, row, least(slot + slot_of_thread(t, t % 4), row.length - 1), t, t % 4);
+    if constexpr (alike) norm[t] = norm_of(task, row, least(slot + slot_of_thread(t, t % 4), row.length - 1), t, 0);
   }
   KVEVICT_HOST_DEVICE void clear(int t) {
     KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
@@ -106,41 +106,56 @@ struct column_sums {
   }
   /// The head ends: its sums are divided and written, and the next one starts from zero.
   KVEVICT_HOST_DEVICE void write(Block& b, const Task& task, const attention_row& row, index_t head, index_t slot) {
-    KVEVICT_UNROLLED for (int k = 0; k < 4; ++k) {
-      sum_of_quad(b, received[k]);
-      if constexpr (!alike) sum_of_quad(b, weight[k]);
+    const auto sums = sums_of_quad(b, received);
+    auto weights = sums;
+    if constexpr (!alike) {
+      weights = sums_of_quad(b, weight);
+      KVEVICT_UNROLLED for (int lanes = 1; lanes < 4; lanes *= 2) {
+        const auto other = b.shuffle_xor(weight_of_all, lanes);
+        b.each([&](int t) { weight_of_all[t] += other[t]; });
+      }
     }
-    if constexpr (!alike) sum_of_quad(b, weight_of_all);
     b.each([&](int t) {  // lane t of four writes the t-th of their four slots
-      const int own = t % 4;
-      const index_t at = slot + slot_of_thread(t, own);
+      const index_t at = slot + slot_of_thread(t, t % 4);
       if (at < row.length) {
         float by = 0;
         if constexpr (alike)
           by = norm[t];
         else
-          by = norm_of(task, row, at, t, own);
-        task.out.put(b, t, row.id.index, head, at, rounded_product(pick(received, t, own), by), heads[t]);
+          by = norm_of(task, row, at, t, weights[t]);
+        task.out.put(b, t, row.id.index, head, at, rounded_product(sums[t], by), heads[t]);
       }
       clear(t);
     });
   }
 
  private:
-  KVEVICT_HOST_DEVICE static void sum_of_quad(Block& b, typename Block::template local<float>& x) {
-    KVEVICT_UNROLLED for (int lanes = 1; lanes < 4; lanes *= 2) {
-      const auto other = b.shuffle_xor(x, lanes);
-      b.each([&](int t) { x[t] += other[t]; });
+  using local = typename Block::template local<float>;
+
+  /// The sums of x[0] .. x[3] over four lanes, that of x[t] on the t-th: a lane gives away what the other keeps.
+  [[nodiscard]] KVEVICT_HOST_DEVICE static local sums_of_quad(Block& b, const local (&x)[4]) {
+    local kept[2] = {x[0], x[0]}, given[2] = {x[0], x[0]};
+    KVEVICT_UNROLLED for (int k = 0; k < 2; ++k) {
+      b.each([&](int t) {
+        const bool odd = t % 2 != 0;
+        kept[k][t] = odd ? x[2 * k + 1][t] : x[2 * k][t];
+        given[k][t] = odd ? x[2 * k][t] : x[2 * k + 1][t];
+      });
+      const local other = b.shuffle_xor(given[k], 1);
+      b.each([&](int t) { kept[k][t] += other[t]; });
     }
+    b.each([&](int t) {
+      const bool upper = t % 4 >= 2;
+      given[0][t] = upper ? kept[0][t] : kept[1][t];
+      kept[0][t] = upper ? kept[1][t] : kept[0][t];
+    });
+    const local other = b.shuffle_xor(given[0], 2);
+    b.each([&](int t) { kept[0][t] += other[t]; });
+    return kept[0];
   }
-  /// x[k], without the detour over memory that an index known late would take.
-  [[nodiscard]] KVEVICT_HOST_DEVICE static float pick(const typename Block::template local<float> (&x)[4], int t,
-                                                      int k) {
-    const float low = k % 2 == 0 ? x[0][t] : x[1][t], high = k % 2 == 0 ? x[2][t] : x[3][t];
-    return k < 2 ? low : high;
-  }
+  /// `weights`: of the rows that see the slot, where they do not weigh alike.
   [[nodiscard]] KVEVICT_HOST_DEVICE float norm_of(const Task& task, const attention_row& row, index_t slot, int t,
-                                                  int k) const {
+                                                  float weights) const {
     if (task.how.mean == score::row_mean::none) return 1.0F;
     float sum = 0;
     if constexpr (alike)
@@ -148,7 +163,7 @@ struct column_sums {
                                    ? row.rows
                                    : least(row.rows, row.seen - task.positions_of_row(row.id)(slot)));
     else
-      sum = task.how.mean == score::row_mean::all ? weight_of_all[t] : pick(weight, t, k);
+      sum = task.how.mean == score::row_mean::all ? weight_of_all[t] : weights;
     return 1.0F / sum;
   }
 };

@@ -58,24 +58,23 @@ struct program_memory {
 inline constexpr offset_t program_memory_bytes = digit_memory_bytes + warp_threads * (sizeof(double) + sizeof(float));
 
 /// give(thread, slot, all) for the slots below `count` that number `part` of `parts` of a row has, where all is `start`
-/// with step(all, thread, slot, k) for every k below `terms` in turn. A thread has several slots at a time, so that it
+/// with step(all, thread, slot, k) for every k below `terms` in turn. A thread has several slots `AtOnce`, so that it
 /// waits for memory less often: `step` reads, and what takes long or may branch is left to `give`.
-template <class Block, class All, class Step, class Give>
+template <int AtOnce = 8, class Block, class All, class Step, class Give>
 KVEVICT_HOST_DEVICE void fold_slots(Block& b, index_t count, offset_t terms, const All& start, const Step& step,
                                     const Give& give, index_t part = 0, index_t parts = 1) {
-  constexpr int at_once = 8;
   const offset_t apart = static_cast<offset_t>(parts) * b.threads();
   b.each([&](int t) {
     KVEVICT_ROLLED for (offset_t first = static_cast<offset_t>(part) * b.threads() + t; first < count;
-                        first += at_once * apart) {
+                        first += AtOnce * apart) {
       const auto is_slot = [&](int s) { return first + s * apart < count; };
       const auto slot = [&](int s) { return static_cast<index_t>(is_slot(s) ? first + s * apart : first); };
-      All all[at_once];
-      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) all[s] = start;
+      All all[std::size_t{AtOnce}];
+      KVEVICT_UNROLLED for (int s = 0; s < AtOnce; ++s) all[s] = start;
       KVEVICT_ROLLED for (offset_t k = 0; k < terms; ++k) {
-        KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) all[s] = step(all[s], t, slot(s), k);
+        KVEVICT_UNROLLED for (int s = 0; s < AtOnce; ++s) all[s] = step(all[s], t, slot(s), k);
       }
-      KVEVICT_UNROLLED for (int s = 0; s < at_once; ++s) {
+      KVEVICT_UNROLLED for (int s = 0; s < AtOnce; ++s) {
         if (is_slot(s)) give(t, slot(s), all[s]);
       }
     }

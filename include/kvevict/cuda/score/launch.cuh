@@ -10,7 +10,7 @@
 /// row.
 namespace kvevict::detail {
 
-inline constexpr int pass_threads = 256, program_threads = 512, mean_threads = 256;
+inline constexpr int pass_threads = 256, program_threads = 1024, mean_threads = 256;
 
 /// The part of that kind, or that it is not given.
 template <input_kind Kind, class Inputs>

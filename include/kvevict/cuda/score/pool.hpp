@@ -12,7 +12,7 @@ template <class Program, class In, class Combine, class Give>
 KVEVICT_HOST_DEVICE void windows(const Program& p, const In& in, index_t count, index_t width, float start,
                                  const Combine& combine, const Give& give) {
   const offset_t reach = least(width / 2, count - 1);
-  fold_slots(
+  fold_slots<4>(  // what a slot reads its neighbours have brought near: registers count more
       p.b, count, 2 * reach + 1, start,
       [&](float all, int t, index_t j, offset_t k) {
         const offset_t i = j - reach + k;

@@ -110,20 +110,37 @@ struct wgmma_products {
     template <class Task>
     KVEVICT_HOST_DEVICE void expect_keys(Block& b, const Task& task, const attention_row& row, index_t first) {
       const auto& from = task.cache.keys();
+      constexpr int keys_at_once = warp_threads / along;
       b.each([&](int thread) {
         const int t = b.recomputed(thread);
-        constexpr int keys_at_once = warp_threads / along, rounds = least(4, along);
         const int own = t % along, beside = t % warp_threads / along;
+        const index_t first_of_warp = first + t / warp_threads * warp_threads;
+        if constexpr (std::is_same_v<std::remove_cvref_t<decltype(from.layout)>, strided>) {
+          if (first_of_warp + warp_threads <= row.length) {  // equally far apart, none of them twice
+            const Element* key = from.at(row.id, first_of_warp + beside, 0) + 8 * own;
+            const int first_place = place_of(t, beside, 0) - 4 * beside, turned = own ^ beside;
+            KVEVICT_UNROLLED for (int slot = 0; slot < warp_threads; slot += keys_at_once) {
+              KVEVICT_UNROLLED for (int p = 0; p < pieces; p += along) {
+                // What place_of(t, slot + beside, p + own) is, as far as possible before it is known who asks.
+                const int known = p ^ slot % 8, place = first_place + 4 * (slot * pitch + known / 8 * 8);
+                if (p + own < pieces) b.copy_ahead(thread, ahead, place + 4 * (known % 8 ^ turned), key + 8 * p);
+              }
+              if (slot + keys_at_once < warp_threads) key += from.layout.slot * keys_at_once;
+            }
+            return;
+          }
+        }
+        constexpr int rounds = least(4, along);
         KVEVICT_ROLLED for (int done = 0; done < warp_threads; done += rounds * keys_at_once) {
           const Element* key[std::size_t{rounds}];
           KVEVICT_UNROLLED for (int i = 0; i < rounds; ++i) {
-            const index_t slot = first + t / warp_threads * warp_threads + done + i * keys_at_once + beside;
+            const index_t slot = first_of_warp + done + i * keys_at_once + beside;
             key[i] = from.at(row.id, least(slot, row.length - 1), 0) + 8 * own;
           }
           KVEVICT_UNROLLED for (int i = 0; i < rounds; ++i) {
             const int slot = done + i * keys_at_once + beside;
-            KVEVICT_UNROLLED for (int piece = 0; piece < pieces; piece += along) {
-              if (piece + own < pieces) b.copy_ahead(thread, ahead, place_of(t, slot, piece + own), key[i] + 8 * piece);
+            KVEVICT_UNROLLED for (int p = 0; p < pieces; p += along) {
+              if (p + own < pieces) b.copy_ahead(thread, ahead, place_of(t, slot, p + own), key[i] + 8 * p);
             }
           }
         }
@@ -134,12 +151,18 @@ struct wgmma_products {
                                        index_t next) {
       b.copies_done();
       b.sync_warp();
+      // Eight lanes name eight slots' pieces. The words of `place_of`, as far as they are the lane's alone: of slot
+      // 16 m + lane % 16 the piece 2 f + lane / 16 lies at `slot` + 64 pitch m + 32 (f / 4) + (8 (f % 4) ^ `piece`).
+      auto slot = b.template make_local<int>(), piece = slot;
+      b.each([&](int thread) {
+        const int t = b.recomputed(thread), lane = t % warp_threads;
+        slot[t] = (t / warp_threads * warp_threads + lane % 16) * pitch * 4;
+        piece[t] = 4 * (lane / 16 ^ lane % 8);
+      });
       KVEVICT_UNROLLED for (int m = 0; m < 2; ++m) {
         KVEVICT_UNROLLED for (int f = 0; f < Dims / 16; ++f) {
-          b.load_rows(keys[m][f], ahead, [&](int thread) {  // eight lanes name eight slots' pieces
-            const int t = b.recomputed(thread), lane = t % warp_threads;
-            return place_of(t, 16 * m + lane % 16, 2 * f + lane / 16);
-          });
+          b.load_rows(keys[m][f], ahead,
+                      [&](int t) { return slot[t] + 64 * pitch * m + 32 * (f / 4) + (8 * (f % 4) ^ piece[t]); });
         }
       }
       b.sync_warp();
