@@ -266,12 +266,12 @@ on_warpgroups, on_stream = (f"{on_attention}:*{which}*" for which in ("warpgroup
 on_compact, on_ranks, on_functions = "kernels:cuda/compact", "kernels:cuda/ranks", "kernels:cuda/functions"
 
 bug("Sums over a block count every warp below", "the own warp's", "cuda/detail/block.hpp",
-    "if (w == t / warp_threads) lower = total;", "if (w <= t / warp_threads) lower = total + of_warps.load(t, w);", on_select)
+    "warps[0][t] = warp < t / warp_threads ?", "warps[0][t] = warp <= t / warp_threads ?", on_select)
 bug("A sum over a block is read when all warps have written theirs", "a missing barrier", "cuda/detail/block.hpp",
     "of_warps.store(t, t / warp_threads, sum[t]);\n  });\n  b.sync();", "of_warps.store(t, t / warp_threads, sum[t]);\n  });",
     on_select)
 bug("What lies before a thread does not count the thread", "inclusive", "cuda/detail/block.hpp",
-    "before[t] = lower + sum[t] - x[t];", "before[t] = lower + sum[t];", on_select)
+    "before[t] = warps[0][t] + sum[t] - x[t];", "before[t] = warps[0][t] + sum[t];", on_select)
 bug("A reduction leaves its memory free for the next", "a missing barrier", "cuda/detail/block.hpp",
     "x[t] = all;\n  });\n  b.sync();", "x[t] = all;\n  });", on_functions)
 bug("The digits of a score cover all its bits, once", "wrong shift", "cuda/detail/digits.hpp",
@@ -280,14 +280,14 @@ bug("A digit is counted among scores that share those before it", "among all", "
     "return ((key ^ prefix) & higher) == 0;", "return ((key ^ prefix) & higher) == 0 || prefix != 1;", on_select)
 bug("Keys around a row are not counted with it", "they are", "cuda/detail/digits.hpp", "-row.absent()", "0", on_select)
 bug("Keys in shared memory are those of the row", "of the row before", "cuda/detail/row_keys.hpp",
-    "room.holds == scores && room.count == count_ ?", "room.holds != nullptr ?", on_select)
+    "return room_->holds == scores_ && room_->count == count_;", "return room_->holds != nullptr;", on_select)
 bug("Every histogram starts at zero", "only the first", "cuda/detail/digits.hpp",
     "for (index_t i = t; i < radix_bins; i += b.threads())", "for (index_t i = t; i < radix_bins && d.shift == 21; i += b.threads())",
     on_select)
 bug("The threshold's digit is the one that reaches the budget", "> for >=", "cuda/detail/digits.hpp",
-    "reached + in_bin >= result.ties", "reached + in_bin > result.ties", on_select)
+    "if (above >= wanted || reached < wanted) return;", "if (above >= wanted || reached <= wanted) return;", on_select)
 bug("What one thread found is read by all after it", "a missing barrier", "cuda/detail/digits.hpp",
-    "        reached += in_bin;\n      });\n    });\n    b.sync();", "        reached += in_bin;\n      });\n    });", on_select)
+    "    b.sync();\n    auto bin = b", "    auto bin = b", on_select)
 bug("Every bin has a thread, however many there are", "rounded down", "cuda/detail/digits.hpp",
     "return Bins - 1 - thread * ((Bins + threads - 1) / threads);", "return Bins - 1 - thread * (Bins / threads);",
     on_select)
@@ -300,8 +300,16 @@ bug("Bits of keys that stay are read when all are there", "a missing barrier", "
     "static_cast<index_t>(tie << shift));\n      }\n    });", on_select)
 bug("Keys before a row do not tie with its own", "they do", "cuda/select/select.hpp",
     "if (start + four == 0) tie &= ~0u << row.before();", "", on_select)
-bug("Keys that a pass leaves in shared memory are its row's", "the row before is still named", "cuda/select/select.hpp",
-    "    b.sync();\n  }\n  row.passed();", "    b.sync();\n  }", on_select)
+bug("Keys that a pass leaves in shared memory are its row's", "the row before is still named", "cuda/detail/row_keys.hpp",
+    "room_->holds = scores_;", "if (room_->holds == nullptr) room_->holds = scores_;", on_select)
+bug("Copies have arrived before they become keys", "nobody waits", "cuda/detail/row_keys.hpp",
+    "if (!known_before) b.copies_done();", "", on_select)
+bug("Listed keys are those of one row", "of the row before", "cuda/detail/row_keys.hpp",
+    "if (!known()) room_->listed = -1;", "", on_select)
+bug("A list serves only searches whose keys it has", "any", "cuda/detail/row_keys.hpp",
+    "known() && (key ^ room_->list_key) >> list_shift == 0 ?", "known() ?", on_select)
+bug("Digits counted for a pool serve a row's search as long as it finds the same", "always", "cuda/detail/digits.hpp",
+    "return reached != nullptr && d.candidate(key, prefix);", "return reached != nullptr;", on_select)
 bug("A row whose budget is impossible is kept whole", "what the rule gives", "cuda/select/select.hpp",
     "return p.possible() ? p.alone() : p.length;", "return p.alone();", on_select)
 bug("Slots for which there is no room are not written", "off by one", "cuda/select/select.hpp",
@@ -325,8 +333,11 @@ bug("A block gives what a mixture leaves to the largest remainders", "> and >=",
 bug("A block gives a full row no more", "what the others get", "cuda/budget/split.hpp", "least(spare(i), each)", "each", on_select)
 bug("A row takes the joint threshold only where it divides what the row keeps", "floors are forgotten",
     "cuda/budget/share.hpp", "if (ties >= 0 && ties <= counts[i].equal)", "if (ties >= 0)", on_select)
-bug("A round's counts do not touch those of the round before", "one memory", "cuda/budget/share.hpp",
-    "(round % 2 * rows + first + i)", "(0 * round * rows + first + i)", on_select)
+bug("A round's counts do not touch those of the round before", "one memory", "cuda/detail/digits.hpp",
+    "return (round * rows + row) * (radix_bins + 1) + bin;", "return (0 * round * rows + row) * (radix_bins + 1) + bin;",
+    on_select)
+bug("Of equal remainders a block gives to the first rows", "to the last", "cuda/budget/split.hpp",
+    "(other == mine && i < t)", "(other == mine && i > t)", on_select)
 bug("The joint search on the device counts a floor as stays", "the floor is forgotten", "cuda/budget/share.hpp",
     "greatest(floors[i], reached.load(t, at(round, i, at_bin)));", "reached.load(t, at(round, i, at_bin));", on_select)
 bug("What lies above the digit found is carried to the next", "the digit itself too", "cuda/budget/share.hpp",
@@ -386,8 +397,7 @@ bug("Every warp has maxima of its own until all tiles have been seen", "one for 
 bug("Queries are held before they are multiplied", "a missing barrier", "cuda/score/attention.hpp",
     "        b.sync();\n        held = first;", "        held = first;", on_attention)
 bug("Warpgroups multiply all rows of keys with the dims of their own", "two dims swapped",
-    "cuda/score/wgmma_products.hpp", "16 * m + lane % 16, 2 * f + lane / 16);", "16 * m + lane % 16, 2 * f + 1 - lane / 16);",
-    on_warpgroups)
+    "cuda/score/wgmma_products.hpp", "4 * (lane / 16 ^ lane % 8)", "4 * (1 - lane / 16 ^ lane % 8)", on_warpgroups)
 bug("Copies ahead have arrived before they are read", "a warp does not wait for its lanes",
     "cuda/score/wgmma_products.hpp", "      b.copies_done();\n      b.sync_warp();", "      b.copies_done();", on_warpgroups)
 bug("Warpgroups find the columns of a step where they lie", "the dims of others", "cuda/score/wgmma_products.hpp",
@@ -445,6 +455,8 @@ bug("A target without room keeps its row", "off by one", "cuda/compact/gather.hp
     "return count <= m.target().layout.capacity(row);", "return count - 1 <= m.target().layout.capacity(row);", on_compact)
 bug("A survivor lies at the new end or behind it", "> for >=", "cuda/compact/swap_fill.hpp",
     "found[t] = place[t] >= count ? 1 : 0;", "found[t] = place[t] > count ? 1 : 0;", on_compact)
+bug("Holes of later stretches of a row lie behind the first", "at the front", "cuda/compact/swap_fill.hpp",
+    "index_t at = all + before[t];", "index_t at = before[t];", on_compact)
 bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/compact/swap_fill.hpp",
     "if (moved) place[t] = b.template load<index_t>(t, to.holes + i);",
     "if (moved) place[t] = b.template load<index_t>(t, to.holes + least(holes, count) - 1 - i);",
@@ -462,7 +474,7 @@ bug("Rows with slots that their state has not seen are left alone", "they are ev
 bug("A step observes every row that it may evict", "every second", "cuda/decode/step.hpp", "i += b.team_size()",
     "i += 2 * b.team_size()", on_decode)
 bug("Sums on the device are of each slot's own rows and later ones", "also of earlier ones", "cuda/decode/observe.hpp",
-    "if (i >= slot[k] - (n.length - n.rows) && slot[k] < dims)", "if (slot[k] < dims)",
+    "if (i < slot[k] - (n.length - n.rows) || slot[k] >= dims) continue;", "if (slot[k] >= dims) continue;",
     "kernels_decode:decode:*sums bit for bit*")
 bug("States follow the retained slots", "positions stay", "cuda/decode/side.hpp",
     "slide_array(b, p.positions + at * capacity, retained, count);", "", on_decode)
