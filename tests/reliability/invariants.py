@@ -134,18 +134,15 @@ bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_r
     "numbers[reached_above] += greatest(c.floor, s.above[r]);", "numbers[reached_above] += s.above[r];", "budget")
 bug("Two workers share no scratch", "the worker is forgotten", "cpu/detail/memory.hpp",
     "carver place(pool_memory + worker * pool_memory_bytes);", "carver place(pool_memory);", "threads")
-bug("Two workers share no keys", "the worker is forgotten", "cpu/detail/memory.hpp",
-    "return keys + worker * held.keys + held_keys", "return keys + held_keys", "threads")
-bug("Where workers hold keys of a pool each, there is room for the largest", "the last pool's is measured",
-    "cpu/detail/memory.hpp", "held.keys = greatest(held.keys, first_of(slots, held.rows));",
-    "held.keys = first_of(slots, held.rows);", "threads")
+bug("A pool of the caller's own may have any rows", "those of a layer", "cpu/detail/memory.hpp",
+    "own_pools ? rows : least(rows, shape.kv_heads)", "least(rows, shape.kv_heads)", "budget")
 bug("What rows keep together is known before what each keeps", "their lengths are forgotten",
     "cpu/select/rows.hpp", "return least(nominal, length);", "return nominal;", "budget")
 
 # Selections
 
 bug("NaN is below every number", "NaN as its bits order it", "select/order.hpp",
-    "magnitude > 0x7f800000 ? -0x7fffffff - 1 : number", "number", "select")
+    "magnitude > 0x7f800000 ? Bits{} + (-0x7fffffff - 1) : number", "number", "select")
 bug("-0 equals +0", "-0 as its bits order it", "select/order.hpp", "(magnitude ^ sign) - sign;", "magnitude ^ sign;", "select")
 bug("A refused call writes nothing", "the first offset is set before the checks", "cpu/evict.hpp",
     "const status mine = [&]() -> status {", "if (out.offsets.data != nullptr) out.offsets[0] = 0;\n"
@@ -156,7 +153,7 @@ bug("Too little room for the selection is refused", "the slots are not counted",
 bug("A receipt counts the bytes of keys and values", "keys only", "view/cache.hpp",
     "return bytes(cache.keys()) + bytes(cache.values());", "return bytes(cache.keys());", "select", "decode")
 bug("A union holds what any row retains", "> 1 for > 0", "cpu/select/one_set.hpp",
-    "any += m.votes[j] > 0 ? 1 : 0;", "any += m.votes[j] > 1 ? 1 : 0;", "select")
+    "any += votes[j] > 0 ? 1 : 0;", "any += votes[j] > 1 ? 1 : 0;", "select")
 bug("A vote keeps the average, rounded down", "rounded up", "cpu/select/one_set.hpp",
     "any : total / rows.count()", "any : (total + rows.count() - 1) / rows.count()", "select")
 bug("A token set of a sequence covers its rows in all layers", "the sequences of a layer are forgotten",
@@ -224,18 +221,26 @@ bug("The threshold is exact, however long the search", "it gives up after 12 rou
     "while (!search.done()) search.go_on(each);",
     "for (index_t round = 0; round < 12 && !search.done(); ++round) search.go_on(each);", "select")
 bug("A list that is too short is not searched", "it is", "cpu/detail/threshold.hpp",
-    "lists_fit_ = lists_fit_ && memory_.between[r].complete();", "static_cast<void>(memory_.between[r].complete());",
+    "listed = listed && memory_.lists[r].complete();", "static_cast<void>(memory_.lists[r].complete());",
     "select")
 bug("A list is searched only if the threshold lies in it", "whatever it holds", "cpu/detail/threshold.hpp",
-    "range_.low == tried.lower && range_.high == tried.upper;", "true;", "select")
-bug("Only as many rows are listed as there are lists", "all rows", "cpu/detail/threshold.hpp",
-    "const bool room = rows() <= most_lists && ", "const bool room = ", "budget")
-bug("What is listed lies below the upper of two keys", "or above", "cpu/detail/scan.hpp",
-    "(k >= t.lower) & ~is_above & ", "(k >= t.lower) & ", "select")
+    "bool listed = take(tried) && worth_a_list;", "take(tried);\n    bool listed = worth_a_list;", "select")
+bug("What is only counted is not listed", "the list is searched all the same", "cpu/detail/threshold.hpp",
+    "bool listed = take(tried) && worth_a_list;", "bool listed = take(tried);", "select")
+bug("Nothing is listed where there is no room for it", "up to the end", "cpu/detail/listed_keys.hpp",
+    "return room - scan_block - spill;", "return room;", "select")
+bug("What is listed lies below the upper of two keys", "or above", "cpu/detail/listed_keys.hpp",
+    "between |= is_below & ~(k < lower)", "between |= ~(k < lower)", "select")
+bug("NaN is below every number, also where scores are compared by their bits", "the lowest NaN is above",
+    "cpu/detail/scan.hpp", "up = 0x7fffff;", "up = 0x7ffffe;", "select")
+bug("Bits of scores are compared only with keys of positive ones", "with any", "cpu/detail/scan.hpp",
+    "if (least_key > 0 && greatest_key <= infinite_key)", "if (greatest_key <= infinite_key)", "select")
+bug("The last block of a row is filled up with what never stays", "with its first score", "cpu/detail/scan.hpp",
+    "last_ + scan_block, std::numeric_limits<float>::quiet_NaN());", "last_ + scan_block, scores[0]);", "select")
 bug("An end of the search goes down to the next key, not to one below it", "below it", "cpu/detail/threshold.hpp",
     "range_.high = next + 1;", "range_.high = next;", "select")
 bug("Ties fill up what certain slots leave", "a key with too many above it counts as certain",
-    "cpu/detail/threshold.hpp", "(at > total_ ? at_low_ : at_high_) = at;", "at_high_ = at, at_low_ = at > total_ ? at : at_low_;", "select")
+    "cpu/detail/threshold.hpp", "const bool above = at_upper > total_,", "const bool above = at_upper > total_ + 1,", "select")
 bug("Slots of a mask are those of all its bytes", "the lowest byte's", "cpu/detail/bits.hpp", "slots += first + bit;",
     "slots += first;", "select")
 bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/detail/bits.hpp",
@@ -244,7 +249,7 @@ bug("Equal scores go to the smaller slot", "bits are met from the top", "cpu/det
 bug("As many equal scores stay as the budget has room for", "--x for x--", "cpu/select/select.hpp",
     "if (ties-- > 0)", "if (--ties > 0)", "select")
 bug("Sinks are outside the candidates", "their scores compete", "cpu/select/select.hpp",
-    "write_keys(scores.data + kept.sinks,", "write_keys(scores.data,", "select")
+    "const float* const of = scores.data + kept.sinks;", "const float* const of = scores.data;", "select")
 bug("A row takes the joint threshold only where that gives it what it keeps", "always", "cpu/budget/adaptive.hpp",
     "if (share == above[i] || takes_ties)", "if (true)", "budget")
 bug("A row takes ties of the joint threshold only where there are ties", "also those far below it",

@@ -95,7 +95,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, false, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const auto m = detail::select_memory::take(place, policy, in, on.how.workers());
+  const auto m =
+      detail::select_memory::take(place, policy, in.shape, in.pools.pool_of_row != nullptr, on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
   detail::run_select(on, policy, in, plan_of, out, m);
   return {};
@@ -105,7 +106,7 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
 template <class Executor, eviction_policy Policy>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
   carver count;
-  detail::select_memory::take(count, policy, in, on.how.workers());
+  detail::select_memory::take(count, policy, in.shape, in.pools.pool_of_row != nullptr, on.how.workers());
   return count.bytes();
 }
 
@@ -146,9 +147,8 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
   const row_scores scored{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)};
   const auto plan_of = [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); };
   if constexpr (across && joint) {
-    detail::write_all_keys(on, scored, plan_of, m.select);
     if (!detail::share_across(on, policy.rule(), shape, in.template get<input_kind::ranks>(),
-                              detail::pool_rows(scored, plan_of, m.select), m.select.budgets, m.ranks))
+                              detail::pool_rows(scored, plan_of), m.select.budgets, m.ranks))
       return {status_code::bad_input, "ranks", "an all-reduce failed"};
     detail::select_all(on, scored, plan_of, out, m.select);
   } else {

@@ -22,10 +22,10 @@ struct pool_scratch {
   }
 };
 
-/// One row of a pool: the keys of its evictable slots, what is protected, and its nominal budget, which may exceed its
-/// length.
+/// One row of a pool: the scores of its evictable slots, what is protected, and its nominal budget, which may exceed
+/// its length.
 struct pool_row {
-  const std::int32_t* keys;
+  const float* scores;
   index_t length = 0;
   protected_slots kept;
   index_t nominal = 0;
@@ -37,7 +37,7 @@ struct pool_row {
 /// Candidates of a row with the floor that the safeguard gives it.
 template <class Base>
 [[nodiscard]] candidates candidates_of(const budget::adaptive<Base>& rule, const pool_row& r) {
-  return {r.keys, r.room(), floor_of(rule, r.nominal, r.kept.count(), r.room())};
+  return {r.scores, r.room(), floor_of(rule, r.nominal, r.kept.count(), r.room())};
 }
 
 /// Where the rows of a pool are cut. A row keeps what is above and some of what is equal, unless a floor or a mixture
@@ -48,10 +48,10 @@ struct joint_threshold {
   const index_t* with_ties = nullptr;  ///< and with all ties, where there are ties to take
 
   /// The threshold of row i, which keeps `share` of its candidates.
-  [[nodiscard]] threshold of(index_t i, const std::int32_t* keys, index_t count, index_t share) const {
+  [[nodiscard]] threshold of(index_t i, const float* scores, index_t count, index_t share) const {
     const bool takes_ties = joint.ties > 0 && above[i] < share && share <= with_ties[i];
     if (share == above[i] || takes_ties) return {joint.certain, share - above[i]};
-    return find_threshold(keys, count, share);
+    return find_threshold(scores, count, share);
   }
 };
 

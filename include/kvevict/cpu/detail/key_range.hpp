@@ -35,16 +35,25 @@ struct key_range {
     return {std::clamp(keys.lower, low + 1, high - 1), std::clamp(keys.upper, low + 1, high - 1)};
   }
 
-  /// The function is `over` at t.
-  void narrow(std::int32_t t, double over) {
-    const index_t end = over > 0 ? 1 : -1;
-    if (end == last) (over > 0 ? shortage : excess) /= 2;
-    if (over > 0)
-      low = t, excess = over;
-    else
-      high = t, shortage = -over;
-    last = end;
+  /// The function is that much over zero at the two keys, which lie inside and may be one.
+  void narrow(const key_pair& t, double over_lower, double over_upper) {
     ++round;
+    if (over_upper > 0)
+      raise(t.upper, over_upper);
+    else if (over_lower <= 0)
+      sink(t.lower, over_lower);
+    else
+      *this = {t.lower, t.upper, over_lower, -over_upper, round};
+  }
+
+ private:
+  void raise(std::int32_t t, double over) {
+    if (last > 0) shortage /= 2;
+    low = t, excess = over, last = 1;
+  }
+  void sink(std::int32_t t, double over) {
+    if (last < 0) excess /= 2;
+    high = t, shortage = -over, last = -1;
   }
 };
 

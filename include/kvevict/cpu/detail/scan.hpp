@@ -1,164 +1,138 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <kvevict/core/blocks.hpp>
-#include <kvevict/core/workspace.hpp>
-#include <kvevict/cpu/detail/bits.hpp>
 #include <kvevict/cpu/detail/eigen.hpp>
-#include <kvevict/cpu/detail/key_range.hpp>
 #include <kvevict/select/order.hpp>
 #include <limits>
 
-/// Scores as keys, and what is asked of them: loops over blocks of a fixed length without branches, which compilers
-/// turn into the vectors of the machine also at -O2.
+/// Scores as registers of keys, read where they lie. Loops go over blocks of a fixed length without branches, which
+/// compilers turn into the vectors of the machine also at -O2.
 namespace kvevict::detail {
 
 inline constexpr index_t scan_block = loop_block;
-inline constexpr std::int32_t lowest_key = std::numeric_limits<std::int32_t>::min();   ///< NaN
-inline constexpr std::int32_t highest_key = std::numeric_limits<std::int32_t>::max();  ///< above that of any score
+inline constexpr std::int32_t lowest_key = std::numeric_limits<std::int32_t>::min();  ///< NaN
+inline constexpr std::int32_t infinite_key = 0x7f800000;
+inline constexpr std::int32_t highest_key = infinite_key + 1;  ///< above that of any score
 
-[[nodiscard]] constexpr index_t blocks_of(index_t keys) { return (keys + scan_block - 1) / scan_block; }
-
-/// Room for the keys of a row.
-inline std::int32_t* take_keys(carver& from, index_t length) {
-  return from.take<std::int32_t>(static_cast<offset_t>(blocks_of(length)) * scan_block);
-}
-
-/// keys[j] = order_key(scores[j]), filled up with the lowest key to whole blocks.
-inline void write_keys(const float* scores, index_t count, std::int32_t* keys) {
-  each_in_blocks(count, [&](index_t j) { keys[j] = order_key(scores[j]); });
-  for (index_t j = count; j < blocks_of(count) * scan_block; ++j) keys[j] = lowest_key;
-}
-
-/// A register of keys: compilers do not vectorise reductions at -O2 when left alone.
-using key_lanes [[gnu::vector_size(packet_size * sizeof(std::int32_t))]] = std::int32_t;
+/// A register of numbers: compilers do not vectorise reductions at -O2 when left alone. A typedef, for g++ forgets the
+/// attribute of an alias.
+template <class Number, index_t Count>
+struct lanes_of {
+  typedef Number type __attribute__((vector_size(Count * sizeof(Number))));
+};
+using key_lanes = lanes_of<std::int32_t, packet_size>::type;
 inline constexpr index_t block_lanes = scan_block / packet_size;
-inline key_lanes load_lanes(const std::int32_t* keys) {
+
+inline key_lanes load_lanes(const void* from) {
   key_lanes k;
-  std::memcpy(&k, keys, sizeof k);
+  std::memcpy(&k, from, sizeof k);
   return k;
 }
+inline void store_lanes(void* to, const key_lanes& k) { std::memcpy(to, &k, sizeof k); }
 
-[[nodiscard]] inline index_t sum_lanes(const key_lanes (&counts)[block_lanes]) {
+[[nodiscard]] inline index_t sum_lanes(const key_lanes& counts) {
   index_t total = 0;
-  for (const key_lanes& c : counts)
-    for (index_t j = 0; j < packet_size; ++j) total += c[j];
+  for (index_t j = 0; j < packet_size; ++j) total += counts[j];
   return total;
 }
 
-/// Bits that any lane has.
-[[nodiscard]] inline std::uint32_t any_lane(const key_lanes& of) {
-  std::uint32_t bits = 0;
-  for (index_t j = 0; j < packet_size; ++j) bits |= static_cast<std::uint32_t>(of[j]);
-  return bits;
+/// Bits that any lane has: half on half, which compilers do not think of.
+template <index_t Count = packet_size>
+[[nodiscard]] std::uint32_t any_lane(const typename lanes_of<std::int32_t, Count>::type& of) {
+  if constexpr (Count == 2) {
+    return static_cast<std::uint32_t>(of[0] | of[1]);
+  } else {
+    typename lanes_of<std::int32_t, Count / 2>::type halves[2];
+    std::memcpy(halves, &of, sizeof halves);
+    return any_lane<Count / 2>(halves[0] | halves[1]);
+  }
 }
 
-/// 2^j for key j of a block.
-struct bits_of_keys {
+/// Scores and keys as numbers that compare as the keys do.
+struct any_score {
+  static key_lanes numbers(const float* scores) { return order_of(load_lanes(scores)); }
+  static std::int32_t number(std::int32_t key) { return key; }
+};
+/// The same in one step, for keys of positive scores: the bits, moved up so far that positive NaNs wrap around to the
+/// lowest numbers. What is negative stays below, in no order.
+struct positive_score {
+  static constexpr std::int32_t up = 0x7fffff;
+  static key_lanes numbers(const float* scores) {
+    lanes_of<std::uint32_t, packet_size>::type bits;
+    std::memcpy(&bits, scores, sizeof bits);
+    bits += std::uint32_t{up};
+    return load_lanes(&bits);
+  }
+  static std::int32_t number(std::int32_t key) { return key + up; }
+};
+
+/// f(order), with the one that does for keys between two.
+template <class F>
+void in_order_of(std::int32_t least_key, std::int32_t greatest_key, const F& f) {
+  if (least_key > 0 && greatest_key <= infinite_key)
+    f(positive_score{});
+  else
+    f(any_score{});
+}
+
+/// The scores of a row in blocks, the last one filled up with NaN.
+class score_blocks {
+ public:
+  score_blocks(const float* scores, index_t count) : scores_(scores), whole_(count / scan_block) {
+    const index_t left = count % scan_block;
+    float* const end = std::copy(scores + count - left, scores + count, last_);
+    std::fill(end, last_ + scan_block, std::numeric_limits<float>::quiet_NaN());
+    blocks_ = whole_ + (left > 0 ? 1 : 0);
+  }
+  [[nodiscard]] index_t size() const { return blocks_; }
+  [[nodiscard]] float score(index_t slot) const { return scores_[slot]; }
+  [[nodiscard]] const float* operator[](index_t b) const {
+    return b < whole_ ? scores_ + offset_t{b} * scan_block : last_;
+  }
+
+ private:
+  const float* scores_;
+  index_t whole_, blocks_;
+  float last_[scan_block];
+};
+
+/// 2^j for score j of a block.
+struct bits_of_block {
   std::int32_t bit[scan_block];
 };
-inline constexpr bits_of_keys bit_of_key = [] {
-  bits_of_keys keys{};
-  for (index_t j = 0; j < scan_block; ++j) keys.bit[j] = static_cast<std::int32_t>(std::uint32_t{1} << j);
-  return keys;
+inline constexpr bits_of_block bit_of_score = [] {
+  bits_of_block of{};
+  for (index_t j = 0; j < scan_block; ++j) of.bit[j] = static_cast<std::int32_t>(std::uint32_t{1} << j);
+  return of;
 }();
+inline key_lanes bits_of_lanes(index_t c) { return load_lanes(bit_of_score.bit + c * packet_size); }
 
-/// How many keys of every `step`-th of `blocks` blocks are at least t, which is above the lowest key.
-[[nodiscard]] inline index_t count_at_least(const std::int32_t* keys, index_t blocks, std::int32_t t,
-                                            index_t step = 1) {
-  key_lanes counts[block_lanes] = {};
-  for (offset_t b = 0; b < blocks; b += step)
-    KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c)  // a comparison of lanes is 0 or -1
-        counts[c] -= load_lanes(keys + b * scan_block + c * packet_size) >= t;
-  return sum_lanes(counts);
+/// Bit j: score j of a block has a key of at least t.
+template <class Order>
+[[nodiscard]] std::uint32_t at_least(Order order, const float* block, std::int32_t t) {
+  key_lanes below = {};
+  KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c)  // a comparison of lanes is 0 or all bits
+      below |= (order.numbers(block + c * packet_size) < order.number(t)) & bits_of_lanes(c);
+  return ~any_lane(below);
 }
 
-/// The same for two keys, of all blocks, read once.
-inline void count_at_least(const std::int32_t* keys, index_t blocks, const key_pair& t, index_t& at_lower,
-                           index_t& at_upper) {
-  key_lanes above_lower[block_lanes] = {}, above_upper[block_lanes] = {};
-  for (offset_t b = 0; b < blocks; ++b) KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c) {
-      const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
-      above_lower[c] -= k >= t.lower;
-      above_upper[c] -= k >= t.upper;
-    }
-  at_lower = sum_lanes(above_lower);
-  at_upper = sum_lanes(above_upper);
-}
-
-/// Keys of a row between two, as far as there is room, how many there are, and how many keys of the row are above.
-inline constexpr index_t most_listed = 256;
-struct listed_keys {
-  index_t above, count;
-  std::int32_t keys[most_listed];
-
-  [[nodiscard]] bool complete() const { return count <= most_listed; }
-  /// How many keys of the row are at least t, which lies between the two, if all are listed.
-  [[nodiscard]] index_t at_least(std::int32_t t) const {
-    index_t sum = above;
-    for (index_t j = 0; j < count; ++j) sum += keys[j] >= t ? 1 : 0;
-    return sum;
-  }
-};
-
-/// Counts the keys that are at least t.upper, and lists those below it that are at least t.lower, which is above the
-/// lowest key.
-inline void list_between(const std::int32_t* keys, index_t blocks, const key_pair& t, listed_keys& list) {
-  key_lanes above[block_lanes] = {};
-  list.count = 0;
-  for (offset_t b = 0; b < blocks; ++b) {
-    key_lanes between = {};
-    KVEVICT_UNROLL for (index_t c = 0; c < block_lanes; ++c) {
-      const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
-      const key_lanes is_above = k >= t.upper;
-      above[c] -= is_above;
-      between |= (k >= t.lower) & ~is_above & load_lanes(bit_of_key.bit + c * packet_size);
-    }
-    each_bit(any_lane(between), [&](index_t j) {
-      if (list.count < most_listed) list.keys[list.count] = keys[b * scan_block + j];
-      ++list.count;
-    });
-  }
-  list.above = sum_lanes(above);
-}
-
-/// The greatest key below t, or the lowest key.
-[[nodiscard]] inline std::int32_t greatest_below(const std::int32_t* keys, index_t blocks, std::int32_t t) {
+/// The greatest key below t of a row, or the lowest key.
+[[nodiscard]] inline std::int32_t greatest_below(const float* scores, index_t count, std::int32_t t) {
+  const score_blocks blocks(scores, count);
   key_lanes most = lowest_key - key_lanes{};
-  for (offset_t i = 0; i < offset_t{blocks} * scan_block; i += packet_size) {
-    const key_lanes k = load_lanes(keys + i);
-    const key_lanes is_greater = (k < t) & (k > most);
-    most = is_greater ? k : most;
-  }
+  for (index_t b = 0; b < blocks.size(); ++b)
+    for (index_t c = 0; c < block_lanes; ++c) {
+      const key_lanes k = any_score::numbers(blocks[b] + c * packet_size);
+      const key_lanes is_greater = (k < t) & (k > most);
+      most = is_greater ? k : most;
+    }
   std::int32_t greatest_key = lowest_key;
   for (index_t j = 0; j < packet_size; ++j) greatest_key = greatest(greatest_key, std::int32_t{most[j]});
   return greatest_key;
-}
-
-/// Makes `low` and `high` embrace the keys of every `step`-th of `blocks` blocks.
-inline void embrace_keys(const std::int32_t* keys, index_t blocks, index_t step, std::int32_t& low,
-                         std::int32_t& high) {
-  key_lanes least_of = low - key_lanes{}, most_of = high - key_lanes{};
-  for (offset_t b = 0; b < blocks; b += step)
-    for (index_t c = 0; c < block_lanes; ++c) {
-      const key_lanes k = load_lanes(keys + b * scan_block + c * packet_size);
-      least_of = k < least_of ? k : least_of;
-      most_of = k > most_of ? k : most_of;
-    }
-  for (index_t j = 0; j < packet_size; ++j) {
-    low = least(low, std::int32_t{least_of[j]});
-    high = greatest(high, std::int32_t{most_of[j]});
-  }
-}
-
-/// Bit j: key j of a block is at least t.
-[[nodiscard]] inline std::uint32_t at_least(const std::int32_t* block, std::int32_t t) {
-  key_lanes found = {};
-  KVEVICT_UNROLL for (index_t c = 0; c < scan_block; c += packet_size)  // a comparison of lanes is 0 or all bits
-      found |= (load_lanes(block + c) >= t) & load_lanes(bit_of_key.bit + c);
-  return any_lane(found);
 }
 
 }  // namespace kvevict::detail

@@ -4,22 +4,22 @@
 #include <algorithm>
 #include <cmath>
 #include <kvevict/core/workspace.hpp>
-#include <kvevict/cpu/detail/key_range.hpp>
-#include <kvevict/cpu/detail/scan.hpp>
+#include <kvevict/cpu/detail/listed_keys.hpp>
 #include <utility>
 
 /// Search for the score that separates what stays from what goes, over one row or a pool of rows.
 ///
-///     1  some blocks say between which two keys the threshold lies, very likely
-///     2  counting all keys narrows that, by interpolation
-///     3  when few keys are left between the two, those are listed, and only they are counted
+///     1  a sample says between which two keys the threshold lies, very likely
+///     2  one pass over the scores counts those above and lists those between
+///     3  counting the few that are listed narrows that, by interpolation
 ///
-/// until as many are above as wanted. Counting is all it does, so floors cost nothing. The result depends on no guess.
+/// until as many are above as wanted; 2 is repeated, with keys that are nearer to each other, where the list was too
+/// short or the sample misled. Counting is all it does, so floors cost nothing. The result depends on no guess.
 namespace kvevict::detail {
 
-/// Keys of what may be evicted of one row, in whole blocks, and the least number of them that must stay.
+/// Scores of what may be evicted of one row, and the least number of them that must stay.
 struct candidates {
-  const std::int32_t* keys = nullptr;
+  const float* scores = nullptr;
   index_t count = 0;
   index_t floor = 0;
 };
@@ -31,53 +31,62 @@ struct threshold {
   offset_t ties = 0;
 };
 
-/// More rows than these are only counted, and take no memory for lists.
-inline constexpr index_t most_lists = 64;
+/// Room for the list of a row, and for those of a pool of many rows together.
+inline constexpr index_t most_listed = 4096, most_listed_together = 64 * most_listed;
 
-/// Of every row: candidates at or above a key, for the two ends of a search and for one or two keys that are tried, and
-/// the keys between those two. When a search ends, `high` are those that are certain, and, where there are ties to
-/// take, `low` those and all ties.
+/// Of every row: candidates at or above a key, for the two ends of a search and for the two keys that are tried, and a
+/// list. When a search ends, `high` are those that are certain, and, where there are ties to take, `low` those and all
+/// ties.
 struct search_memory {
   index_t* low;
   index_t* high;
   index_t* lower;
   index_t* upper;
-  listed_keys* between;
+  listed_keys* lists;
+  std::int32_t* keys;  ///< [rows][room]
+  index_t room;
 
   static search_memory take(carver& from, index_t rows) {
-    index_t* const counts[] = {from.take<index_t>(rows), from.take<index_t>(rows), from.take<index_t>(rows),
-                               from.take<index_t>(rows)};
-    return {counts[0], counts[1], counts[2], counts[3], from.take<listed_keys>(least(rows, most_lists))};
+    const index_t share = most_listed_together / greatest(1, rows) / scan_block * scan_block;
+    search_memory m{};
+    m.room = least(most_listed, greatest(2 * scan_block, share));
+    for (index_t** counts : {&m.low, &m.high, &m.lower, &m.upper}) *counts = from.take<index_t>(rows);
+    m.lists = from.take<listed_keys>(rows);
+    m.keys = from.take<std::int32_t>(static_cast<offset_t>(rows) * m.room);
+    return m;
   }
 };
 
 /// Fewer blocks are not worth a sample.
-inline constexpr offset_t least_sampled = 8;
+inline constexpr offset_t least_sampled = 24;
 
-/// Two keys around the threshold, by the candidates of every `step`-th block.
-[[nodiscard]] inline key_pair sampled_bracket(const span<const candidates>& of, offset_t all, offset_t total,
-                                              index_t step) {
+/// How many of `all` candidates lie between the threshold and where a sample of one in `step` may see it.
+[[nodiscard]] inline double sample_margin(offset_t all, offset_t total, index_t step) {
+  const double share = static_cast<double>(total) / static_cast<double>(all);
+  return (2.5 * std::sqrt(static_cast<double>(all) / step * share * (1 - share)) + 1) * step;
+}
+
+/// Two keys around the threshold, by samples of all rows.
+[[nodiscard]] inline key_pair sampled_bracket(const span<const candidates>& of, const listed_keys* samples,
+                                              offset_t all, offset_t total, double margin) {
   const auto reached = [&](std::int32_t t) {
     double sum = 0;
-    for (const candidates& row : of) {
-      const index_t blocks = blocks_of(row.count), drawn = (blocks + step - 1) / step * scan_block;
-      const double found = row.count > 0 ? static_cast<double>(count_at_least(row.keys, blocks, t, step)) / drawn : 0.0;
-      sum += std::max(static_cast<double>(row.floor), found * row.count);
+    for (index_t r = 0; r < of.size(); ++r) {
+      const listed_keys& s = samples[r];
+      const double share = s.count > 0 ? static_cast<double>(s.at_least(t)) / s.count : 0.0;
+      sum += std::max(static_cast<double>(of[r].floor), share * of[r].count);
     }
     return sum;
   };
-  const double share = static_cast<double>(total) / static_cast<double>(all);
-  const double sample = static_cast<double>(all) / step;
-  const double margin = (2 * std::sqrt(sample * share * (1 - share)) + 1) * step;
   std::int32_t lowest = highest_key, highest = lowest_key;
-  for (const candidates& row : of) embrace_keys(row.keys, row.count / scan_block, step, lowest, highest);
-  const auto find = [&](double wanted, std::int32_t high, double at_high) -> key_pair {  // to within half the margin
+  for (index_t r = 0; r < of.size(); ++r) samples[r].embrace(lowest, highest);
+  const auto find = [&](double wanted, std::int32_t high, double at_high) -> key_pair {  // nearly
     key_range range{lowest, high, static_cast<double>(all) - wanted, wanted - at_high};
     while (range.open()) {
       const std::int32_t t = range.next();
       const double over = reached(t) - wanted;
-      if (std::abs(over) <= margin / 2) return {t, t};
-      range.narrow(t, over);
+      if (std::abs(over) <= margin / 4) return {t, t};
+      range.narrow({t, t}, over, over);
     }
     return {range.low, range.high};
   };
@@ -97,10 +106,11 @@ class threshold_search {
     for (index_t r = 0; r < rows(); ++r) {
       memory.low[r] = of[r].count;
       memory.high[r] = 0;
+      memory.lists[r] = {memory.keys + static_cast<offset_t>(r) * memory.room, memory.room};
       at_low_ += of[r].count;
       at_high_ += of[r].floor;
-      blocks_ += blocks_of(of[r].count);
     }
+    all_ = at_low_;
     range_.excess = over(at_low_);
     range_.shortage = -over(at_high_);
   }
@@ -109,30 +119,27 @@ class threshold_search {
   [[nodiscard]] bool done() const { return at_high_ == total_ || !range_.open(); }
   [[nodiscard]] threshold found() const { return {range_.high, total_ - at_high_}; }
 
-  /// First, where a sample is worth its time.
+  /// First: where a sample points to; of few candidates all are listed.
   template <class Each>
-  void try_sample(const Each& each) {
-    if (blocks_ < least_sampled || done()) return;
-    const auto step = static_cast<index_t>(std::sqrt(static_cast<double>(blocks_)));
-    const key_pair tried = range_.inside(sampled_bracket(of_, at_low_, total_, step));
-    each(rows(), [&](index_t r) {
-      count_at_least(of_[r].keys, blocks_of(of_[r].count), tried, memory_.lower[r], memory_.upper[r]);
-    });
-    take(tried);
+  void start(const Each& each) {
+    if (done()) return;
+    const offset_t blocks = all_ / scan_block;
+    const bool few = blocks < least_sampled;
+    auto step = few ? 1 : static_cast<index_t>(std::sqrt(static_cast<double>(blocks)));
+    for (const candidates& row : of_) step = greatest(step, row.count / (memory_.room - scan_block) + 1);
+    for (index_t r = 0; r < rows(); ++r) memory_.lists[r].sample({of_[r].scores, of_[r].count}, step);
+    if (step == 1) return search_lists();
+    const double margin = sample_margin(all_, total_, step);
+    try_keys(range_.inside(sampled_bracket(of_, memory_.lists, all_, total_, margin)), 2 * margin, each);
   }
 
-  /// While not done.
+  /// While not done: two keys, as far from each other as would do if the keys between the ends lay at random.
   template <class Each>
   void go_on(const Each& each) {
     if (gaps_ > 1) return skip_gap(each);
     const auto between = static_cast<double>(at_low_ - at_high_);
-    const double listed = 6 * std::sqrt(between * range_.share() * (1 - range_.share())) + 2;  // if they lie at random
-    const bool room = rows() <= most_lists && listed <= most_listed * (rows() + 1) / 2;
-    const bool worth_a_list = lists_fit_ && room && blocks_ >= 512 && listed * 8 <= static_cast<double>(blocks_);
-    if (worth_a_list)
-      try_list(range_.around_next(listed / 2 / between), each);
-    else
-      try_key(range_.next(), each);
+    const double expected = greatest(6 * std::sqrt(between * range_.share() * (1 - range_.share())) + 2, between / 8);
+    try_keys(range_.around_next(expected / 2 / between), expected, each);
   }
 
  private:
@@ -142,62 +149,74 @@ class threshold_search {
   [[nodiscard]] double over(offset_t at) const {
     return static_cast<double>(at - total_) / static_cast<double>(at + total_);
   }
-
-  void take(std::int32_t t, index_t*& counted) {
-    if (!range_.has(t)) return;
-    offset_t at = 0;
-    for (index_t r = 0; r < rows(); ++r) at += greatest(of_[r].floor, counted[r]);
-    gaps_ = at == at_low_ || at == at_high_ ? gaps_ + 1 : 0;
-    range_.narrow(t, over(at));
-    (at > total_ ? at_low_ : at_high_) = at;
-    std::swap(at > total_ ? memory_.low : memory_.high, counted);
-  }
-  void take(const key_pair& tried) {
-    take(tried.upper, memory_.upper);
-    range_.last = 0;  // tried at once: where both are above or below, the other end has not stayed behind twice
-    take(tried.lower, memory_.lower);
+  [[nodiscard]] offset_t reached(const index_t* counted) const {
+    offset_t sum = 0;
+    for (index_t r = 0; r < rows(); ++r) sum += greatest(of_[r].floor, counted[r]);
+    return sum;
   }
 
+  /// Narrows the range by what was counted; says whether that was enough and too little above the two keys, so that
+  /// the threshold lies between them.
+  bool take(const key_pair& tried) {
+    const offset_t at_lower = reached(memory_.lower), at_upper = reached(memory_.upper), before = at_low_ - at_high_;
+    const bool above = at_upper > total_, below = at_lower <= total_;  // the threshold
+    range_.narrow(tried, over(at_lower), over(at_upper));
+    if (!below) {
+      at_low_ = above ? at_upper : at_lower;
+      std::swap(memory_.low, above ? memory_.upper : memory_.lower);
+    }
+    if (!above) {
+      at_high_ = below ? at_lower : at_upper;
+      std::swap(memory_.high, below ? memory_.lower : memory_.upper);
+    }
+    gaps_ = at_low_ - at_high_ == before ? gaps_ + 1 : 0;
+    return !above && !below;
+  }
+
+  /// `expected`: how many keys may be between the two. Where it is more than every other block has, they are only
+  /// counted, and the next two are nearer.
   template <class Each>
-  void try_key(std::int32_t t, const Each& each) {
-    each(rows(), [&](index_t r) { memory_.upper[r] = count_at_least(of_[r].keys, blocks_of(of_[r].count), t); });
-    take(t, memory_.upper);
+  void try_keys(const key_pair& tried, double expected, const Each& each) {
+    const bool worth_a_list = expected * 2 * scan_block <= static_cast<double>(all_);
+    each(rows(), [&](index_t r) {
+      listed_keys& list = memory_.lists[r];
+      if (worth_a_list)
+        list.between(tried, {of_[r].scores, of_[r].count});
+      else
+        list.only_count(tried, {of_[r].scores, of_[r].count});
+      memory_.upper[r] = list.above;
+      memory_.lower[r] = list.above + list.count;
+    });
+    bool listed = take(tried) && worth_a_list;
+    for (index_t r = 0; r < rows(); ++r) listed = listed && memory_.lists[r].complete();
+    if (listed) search_lists();
+  }
+  /// To its end, where all that matters is listed.
+  void search_lists() {
+    while (!done()) {
+      const std::int32_t t = range_.next();
+      for (index_t r = 0; r < rows(); ++r)
+        memory_.lower[r] = memory_.upper[r] = memory_.lists[r].above + memory_.lists[r].at_least(t);
+      take({t, t});
+    }
   }
   /// Many equal keys lie far from the next ones: the upper end goes down to them.
   template <class Each>
   void skip_gap(const Each& each) {
     gaps_ = 0;
-    each(rows(),
-         [&](index_t r) { memory_.upper[r] = greatest_below(of_[r].keys, blocks_of(of_[r].count), range_.high); });
+    each(rows(), [&](index_t r) { memory_.upper[r] = greatest_below(of_[r].scores, of_[r].count, range_.high); });
     const std::int32_t next = *std::max_element(memory_.upper, memory_.upper + rows());
     range_.high = next + 1;
-    if (range_.has(next)) try_key(next, each);
-  }
-  template <class Each>
-  void try_list(const key_pair& tried, const Each& each) {
-    each(rows(), [&](index_t r) {
-      listed_keys& list = memory_.between[r];
-      list_between(of_[r].keys, blocks_of(of_[r].count), tried, list);
-      memory_.upper[r] = list.above;
-      memory_.lower[r] = list.above + list.count;
-    });
-    take(tried);
-    for (index_t r = 0; r < rows(); ++r) lists_fit_ = lists_fit_ && memory_.between[r].complete();
-    const bool around = range_.low == tried.lower && range_.high == tried.upper;
-    while (lists_fit_ && around && !done()) {
-      const std::int32_t t = range_.next();
-      for (index_t r = 0; r < rows(); ++r) memory_.upper[r] = memory_.between[r].at_least(t);
-      take(t, memory_.upper);
-    }
+    if (range_.has(next)) try_keys({next, next}, 0, each);
   }
 
   span<const candidates> of_;
   offset_t total_;
   search_memory& memory_;
   key_range range_{lowest_key, highest_key, 0, 0};
-  index_t gaps_ = 0;                                ///< the last keys that were tried have none between them and an end
-  bool lists_fit_ = true;                           ///< until one was too short: many keys are equal
-  offset_t at_low_ = 0, at_high_ = 0, blocks_ = 0;  ///< candidates at or above the ends, floors included
+  index_t gaps_ = 0;                   ///< the last keys that were tried have none between them and an end
+  offset_t all_ = 0;                   ///< candidates
+  offset_t at_low_ = 0, at_high_ = 0;  ///< candidates at or above the ends, floors included
 };
 
 /// The threshold for which   sum over rows of max(floor_r, candidates of r that stay) = total.   With all floors 0 this
@@ -211,17 +230,18 @@ template <class Each>
     std::swap(memory.low, memory.high);
     return {lowest_key, 0};
   }
-  search.try_sample(each);
+  search.start(each);
   while (!search.done()) search.go_on(each);
   return search.found();
 }
 
 /// The same of one row without a floor.
-[[nodiscard]] inline threshold find_threshold(const std::int32_t* keys, index_t count, index_t total) {
+[[nodiscard]] inline threshold find_threshold(const float* scores, index_t count, index_t total) {
   index_t low = 0, high = 0, lower = 0, upper = 0;
-  listed_keys between;
-  search_memory memory{&low, &high, &lower, &upper, &between};
-  const candidates row{keys, count, 0};
+  listed_keys list;
+  std::int32_t keys[most_listed];
+  search_memory memory{&low, &high, &lower, &upper, &list, keys, most_listed};
+  const candidates row{scores, count, 0};
   return find_threshold({&row, 1}, total, memory, [](index_t, const auto& f) { f(0); });
 }
 

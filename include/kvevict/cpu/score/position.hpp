@@ -57,26 +57,22 @@ struct stage_kernel<score::random_share> {
   static status check(const score::random_share&, const Inputs& in, const score::row_context&) {
     return check_positions(in);
   }
-  static void plan(const score::random_share&, const scratch_extent& extent, carver& scratch) {
-    take_keys(scratch, extent.length);
-  }
+  static void plan(const score::random_share&, const scratch_extent&, carver&) {}
   template <class Inputs>
-  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row,
-                  const scratch_extent& extent, float* scores, carver scratch) {
+  static void run(const score::random_share& s, const Inputs& in, const score::row_context& row, const scratch_extent&,
+                  float* scores, carver) {
     const index_t last = row.length - row.recent;
     const index_t free_budget = least(row.budget, row.length) - row.sinks - row.recent;
     const auto drawn = static_cast<index_t>(static_cast<offset_t>(millionths(s.share)) * free_budget / 1000000);
     const index_t certain = free_budget - drawn;
     if (drawn < 1) return;
 
-    std::int32_t* const keys = take_keys(scratch, extent.length);
-    write_keys(scores + row.sinks, last - row.sinks, keys);
     threshold t{};
-    if (certain > 0) t = find_threshold(keys, last - row.sinks, certain);
+    if (certain > 0) t = find_threshold(scores + row.sinks, last - row.sinks, certain);
     const std::uint64_t stream = stream_of(in, row.row);
     const row_positions position = positions_of(in, row.row);
     for (index_t j = row.sinks; j < last; ++j) {
-      const std::int32_t key = keys[j - row.sinks];
+      const std::int32_t key = order_key(scores[j]);
       if (key >= t.certain || (key == t.certain - 1 && t.ties-- > 0)) continue;
       const float u = score::uniform_number(s.seed, stream, static_cast<std::uint64_t>(position(j)));
       scores[j] = std::log(u) * std::exp(-scores[j] / static_cast<float>(s.temperature));

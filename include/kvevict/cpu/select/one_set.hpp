@@ -22,16 +22,6 @@ struct shared_rows {
   }
 };
 
-struct vote_memory {
-  float* votes;
-  std::int32_t* keys;
-
-  static vote_memory take(carver& from, index_t longest) {
-    float* votes = from.take<float>(longest);
-    return {votes, take_keys(from, longest)};
-  }
-};
-
 /// How many rows of the set retain each slot.
 inline void count_votes(const shared_rows& rows, index_t set, const selection& kept, index_t length, float* votes) {
   for (index_t j = 0; j < length; ++j) votes[j] = 0.0F;
@@ -45,7 +35,7 @@ inline void count_votes(const shared_rows& rows, index_t set, const selection& k
 template <cache_view Cache>
 [[nodiscard]] offset_t one_set_bytes(const Cache& cache) {
   carver count;
-  detail::vote_memory::take(count, detail::longest_row_of(cache));
+  count.take<float>(detail::longest_row_of(cache));
   return count.bytes();
 }
 
@@ -74,13 +64,13 @@ status one_set(const Cache& cache, const selection& kept, token_set how, set_sco
         return {status_code::bad_shape, "length", "rows that share a token set must have equal lengths"};
 
   carver place(memory.data);
-  const auto m = detail::vote_memory::take(place, detail::longest_row_of(cache));
-  const auto size_of = [&](index_t set, index_t length) {  // leaves the votes of the set in m.votes
-    detail::count_votes(rows, set, kept, length, m.votes);
+  float* const votes = place.take<float>(detail::longest_row_of(cache));
+  const auto size_of = [&](index_t set, index_t length) {  // leaves the votes of the set in `votes`
+    detail::count_votes(rows, set, kept, length, votes);
     offset_t total = 0, any = 0;
     for (index_t j = 0; j < length; ++j) {
-      total += static_cast<offset_t>(m.votes[j]);
-      any += m.votes[j] > 0 ? 1 : 0;
+      total += static_cast<offset_t>(votes[j]);
+      any += votes[j] > 0 ? 1 : 0;
     }
     return static_cast<index_t>(how == token_set::union_of ? any : total / rows.count());
   };
@@ -99,7 +89,7 @@ status one_set(const Cache& cache, const selection& kept, token_set how, set_sco
   for (index_t set = 0; set < rows.sets(); ++set) {
     const index_t length = length_of(set), size = size_of(set, length);
     for (index_t i = 0; i < rows.count(); ++i)
-      detail::select_row({m.votes, length}, size, {}, out.slots.data + out.offsets[rows.row(set, i)], m.keys);
+      detail::select_row({votes, length}, size, {}, out.slots.data + out.offsets[rows.row(set, i)]);
   }
   return {};
 }

@@ -9,15 +9,17 @@
 
 namespace kvevict::detail {
 
-/// Writes the slots of a row that stay, in order: out[total], `first` being the slot of the first key.
-inline void write_selected(const std::int32_t* keys, index_t count, const threshold& t, index_t first, index_t* out,
-                           index_t total) {
+/// Writes the slots of a row that stay, in order: out[total], `first` being the slot of the first score.
+template <class Order>
+void write_selected(Order order, const score_blocks& blocks, index_t count, const threshold& t, index_t first,
+                    index_t* out, index_t total) {
   const index_t* const end = out + total;
   offset_t ties = t.ties;
   for (index_t i = 0; i < count; i += scan_block) {
-    std::uint32_t stays = at_least(keys + i, t.certain) & inside(count - i);
+    const float* const block = blocks[i / scan_block];
+    std::uint32_t stays = at_least(order, block, t.certain) & inside(count - i);
     if (ties > 0)
-      each_bit(at_least(keys + i, t.certain - 1) & inside(count - i) & ~stays, [&](index_t j) {
+      each_bit(at_least(order, block, t.certain - 1) & inside(count - i) & ~stays, [&](index_t j) {
         if (ties-- > 0) stays |= std::uint32_t{1} << j;
       });
     if (end - out >= scan_block + spill)
@@ -26,37 +28,33 @@ inline void write_selected(const std::int32_t* keys, index_t count, const thresh
       each_bit(stays, [&](index_t j) { *out++ = first + i + j; });
   }
 }
+inline void write_selected(const float* scores, index_t count, const threshold& t, index_t first, index_t* out,
+                           index_t total) {
+  in_order_of(t.certain - (t.ties > 0 ? 1 : 0), t.certain,
+              [&](auto order) { write_selected(order, score_blocks(scores, count), count, t, first, out, total); });
+}
 
-/// Writes the retained slots of one row, ascending: retained[min(budget, length)]. Where it takes a choice, `keys()`
-/// are those of its evictable slots, and `find(keys, count, n)` is the threshold that n of them pass.
-template <class Keys, class Find>
-void select_slots(index_t length, index_t budget, const protected_slots& kept, index_t* retained, const Keys& keys,
-                  const Find& find) {
+/// Writes the retained slots of one row, ascending: retained[min(budget, length)]. Where it takes a choice,
+/// `find(scores, count, n)` is the threshold that n of the evictable slots pass.
+template <class Find>
+void select_row(const span<const float>& scores, index_t budget, const protected_slots& kept, index_t* retained,
+                const Find& find) {
   const auto keep = [&](index_t first, index_t last, index_t* to) {
     for (index_t slot = first; slot < last; ++slot) *to++ = slot;
   };
+  const auto length = static_cast<index_t>(scores.size());
   if (budget >= length) return keep(0, length, retained);
   const index_t last = length - kept.recent, free_budget = budget - kept.count(), count = last - kept.sinks;
   keep(0, kept.sinks, retained);
   keep(last, length, retained + kept.sinks + free_budget);
   if (free_budget < 1) return;
-  const std::int32_t* const of = keys();
+  const float* const of = scores.data + kept.sinks;
   write_selected(of, count, find(of, count, free_budget), kept.sinks, retained + kept.sinks, free_budget);
 }
-template <class Keys>
-void select_slots(index_t length, index_t budget, const protected_slots& kept, index_t* retained, const Keys& keys) {
-  select_slots(length, budget, kept, retained, keys,
-               [](const std::int32_t* of, index_t count, index_t n) { return find_threshold(of, count, n); });
-}
-
-/// The same from scores: `keys` is room for those of the row.
-inline void select_row(const span<const float>& scores, index_t budget, const protected_slots& kept, index_t* retained,
-                       std::int32_t* keys) {
-  const auto length = static_cast<index_t>(scores.size());
-  select_slots(length, budget, kept, retained, [&] {
-    write_keys(scores.data + kept.sinks, length - kept.count(), keys);
-    return keys;
-  });
+inline void select_row(const span<const float>& scores, index_t budget, const protected_slots& kept,
+                       index_t* retained) {
+  select_row(scores, budget, kept, retained,
+             [](const float* of, index_t count, index_t n) { return find_threshold(of, count, n); });
 }
 
 }  // namespace kvevict::detail
