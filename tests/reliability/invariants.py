@@ -217,16 +217,16 @@ bug("What a row does not see weighs nothing", "> for >=", "cpu/detail/attention_
     "if (slot + j >= visible[r])", "if (slot + j > visible[r])", "score")
 bug("Rows that only fill a packet weigh nothing", "padding is forgotten", "cpu/detail/attention_operands.hpp",
     "to.weight[r] = padding ? 0.0F : ", "to.weight[r] = ", "score")
-bug("The threshold is exact, however long the search", "it gives up after 12 rounds", "cpu/detail/threshold.hpp",
+bug("The threshold is exact, however long the search", "it gives up after 3 rounds", "cpu/detail/threshold.hpp",
     "while (!search.done()) search.go_on(each);",
-    "for (index_t round = 0; round < 12 && !search.done(); ++round) search.go_on(each);", "select")
+    "for (index_t round = 0; round < 3 && !search.done(); ++round) search.go_on(each);", "select")
 bug("A list that is too short is not searched", "it is", "cpu/detail/threshold.hpp",
-    "listed = listed && memory_.lists[r].complete();", "static_cast<void>(memory_.lists[r].complete());",
+    "listable_ = (at_low_ - at_high_) / 4, list = false;", "listable_ = (at_low_ - at_high_) / 4;",
     "select")
 bug("A list is searched only if the threshold lies in it", "whatever it holds", "cpu/detail/threshold.hpp",
-    "bool listed = take(tried) && worth_a_list;", "take(tried);\n    bool listed = worth_a_list;", "select")
+    "if (!take(tried) || !list) return;", "take(tried);\n    if (!list) return;", "select")
 bug("What is only counted is not listed", "the list is searched all the same", "cpu/detail/threshold.hpp",
-    "bool listed = take(tried) && worth_a_list;", "bool listed = take(tried);", "select")
+    "if (!take(tried) || !list) return;", "if (!take(tried)) return;\n    list = true;", "select")
 bug("Nothing is listed where there is no room for it", "up to the end", "cpu/detail/listed_keys.hpp",
     "return room - scan_block - spill;", "return room;", "select")
 bug("What is listed lies below the upper of two keys", "or above", "cpu/detail/listed_keys.hpp",

@@ -111,6 +111,7 @@ class threshold_search {
       at_high_ += of[r].floor;
     }
     all_ = at_low_;
+    listable_ = least(all_ / 4, greatest(offset_t{memory.lists[0].last_start()}, rows() * offset_t{memory.room} / 2));
     range_.excess = over(at_low_);
     range_.shortage = -over(at_high_);
   }
@@ -130,16 +131,23 @@ class threshold_search {
     for (index_t r = 0; r < rows(); ++r) memory_.lists[r].sample({of_[r].scores, of_[r].count}, step);
     if (step == 1) return search_lists();
     const double margin = sample_margin(all_, total_, step);
-    try_keys(range_.inside(sampled_bracket(of_, memory_.lists, all_, total_, margin)), 2 * margin, each);
+    const bool list = 2 * margin < static_cast<double>(blocks) / 2;  // otherwise most blocks have keys to list
+    try_keys(range_.inside(sampled_bracket(of_, memory_.lists, all_, total_, margin)), list, each);
   }
 
-  /// While not done: two keys, as far from each other as would do if the keys between the ends lay at random.
+  /// While not done: two keys, as far from each other as would do if what is left lay at random. Where that has not
+  /// helped, many keys may be equal at an end: then its neighbour is tried, and what is left is listed, if it is
+  /// little.
   template <class Each>
   void go_on(const Each& each) {
     if (gaps_ > 1) return skip_gap(each);
-    const auto between = static_cast<double>(at_low_ - at_high_);
-    const double expected = greatest(6 * std::sqrt(between * range_.share() * (1 - range_.share())) + 2, between / 8);
-    try_keys(range_.around_next(expected / 2 / between), expected, each);
+    const offset_t left = at_low_ - at_high_;
+    const bool list = left <= listable_;
+    const double part = 3 * std::sqrt(range_.share() * (1 - range_.share()) / static_cast<double>(left));
+    key_pair tried = range_.around_next(greatest(part, 1.0 / 16));
+    if (range_.last < 0 || (list && range_.last > 0)) tried.lower = range_.low + 1;
+    if (range_.last > 0 || (list && range_.last < 0)) tried.upper = range_.high - 1;
+    try_keys(tried, list, each);
   }
 
  private:
@@ -173,23 +181,21 @@ class threshold_search {
     return !above && !below;
   }
 
-  /// `expected`: how many keys may be between the two. Where it is more than every other block has, they are only
-  /// counted, and the next two are nearer.
   template <class Each>
-  void try_keys(const key_pair& tried, double expected, const Each& each) {
-    const bool worth_a_list = expected * 2 * scan_block <= static_cast<double>(all_);
+  void try_keys(const key_pair& tried, bool list, const Each& each) {
     each(rows(), [&](index_t r) {
-      listed_keys& list = memory_.lists[r];
-      if (worth_a_list)
-        list.between(tried, {of_[r].scores, of_[r].count});
+      listed_keys& to = memory_.lists[r];
+      if (list)
+        to.between(tried, {of_[r].scores, of_[r].count});
       else
-        list.only_count(tried, {of_[r].scores, of_[r].count});
-      memory_.upper[r] = list.above;
-      memory_.lower[r] = list.above + list.count;
+        to.only_count(tried, {of_[r].scores, of_[r].count});
+      memory_.upper[r] = to.above;
+      memory_.lower[r] = to.above + to.count;
     });
-    bool listed = take(tried) && worth_a_list;
-    for (index_t r = 0; r < rows(); ++r) listed = listed && memory_.lists[r].complete();
-    if (listed) search_lists();
+    if (!take(tried) || !list) return;
+    for (index_t r = 0; r < rows(); ++r)
+      if (!memory_.lists[r].complete()) listable_ = (at_low_ - at_high_) / 4, list = false;
+    if (list) search_lists();
   }
   /// To its end, where all that matters is listed.
   void search_lists() {
@@ -207,7 +213,7 @@ class threshold_search {
     each(rows(), [&](index_t r) { memory_.upper[r] = greatest_below(of_[r].scores, of_[r].count, range_.high); });
     const std::int32_t next = *std::max_element(memory_.upper, memory_.upper + rows());
     range_.high = next + 1;
-    if (range_.has(next)) try_keys({next, next}, 0, each);
+    if (range_.has(next)) try_keys({next, next}, false, each);
   }
 
   span<const candidates> of_;
@@ -216,6 +222,7 @@ class threshold_search {
   key_range range_{lowest_key, highest_key, 0, 0};
   index_t gaps_ = 0;                   ///< the last keys that were tried have none between them and an end
   offset_t all_ = 0;                   ///< candidates
+  offset_t listable_ = 0;              ///< of so many keys a list is worth it, and likely to find room
   offset_t at_low_ = 0, at_high_ = 0;  ///< candidates at or above the ends, floors included
 };
 
