@@ -237,8 +237,6 @@ bug("Bits of scores are compared only with keys of positive ones", "with any", "
     "if (least_key > 0 && greatest_key <= infinite_key)", "if (greatest_key <= infinite_key)", "select")
 bug("The last block of a row is filled up with what never stays", "with its first score", "cpu/detail/scan.hpp",
     "last_ + scan_block, std::numeric_limits<float>::quiet_NaN());", "last_ + scan_block, scores[0]);", "select")
-bug("An end of the search goes down to the next key, not to one below it", "below it", "cpu/detail/threshold.hpp",
-    "range_.high = next + 1;", "range_.high = next;", "select")
 bug("Ties fill up what certain slots leave", "a key with too many above it counts as certain",
     "cpu/detail/threshold.hpp", "const bool above = at_upper > total_,", "const bool above = at_upper > total_ + 1,", "select")
 bug("Slots of a mask are those of all its bytes", "the lowest byte's", "cpu/detail/bits.hpp", "slots += first + bit;",

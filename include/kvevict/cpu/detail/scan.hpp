@@ -120,19 +120,4 @@ template <class Order>
   return ~any_lane(below);
 }
 
-/// The greatest key below t of a row, or the lowest key.
-[[nodiscard]] inline std::int32_t greatest_below(const float* scores, index_t count, std::int32_t t) {
-  const score_blocks blocks(scores, count);
-  key_lanes most = lowest_key - key_lanes{};
-  for (index_t b = 0; b < blocks.size(); ++b)
-    for (index_t c = 0; c < block_lanes; ++c) {
-      const key_lanes k = any_score::numbers(blocks[b] + c * packet_size);
-      const key_lanes is_greater = (k < t) & (k > most);
-      most = is_greater ? k : most;
-    }
-  std::int32_t greatest_key = lowest_key;
-  for (index_t j = 0; j < packet_size; ++j) greatest_key = greatest(greatest_key, std::int32_t{most[j]});
-  return greatest_key;
-}
-
 }  // namespace kvevict::detail

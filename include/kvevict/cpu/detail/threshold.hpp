@@ -110,8 +110,8 @@ class threshold_search {
       at_low_ += of[r].count;
       at_high_ += of[r].floor;
     }
-    all_ = at_low_;
-    listable_ = least(all_ / 4, greatest(offset_t{memory.lists[0].last_start()}, rows() * offset_t{memory.room} / 2));
+    listable_ =
+        least(at_low_ / 4, greatest(offset_t{memory.lists[0].last_start()}, rows() * offset_t{memory.room} / 2));
     range_.excess = over(at_low_);
     range_.shortage = -over(at_high_);
   }
@@ -124,15 +124,15 @@ class threshold_search {
   template <class Each>
   void start(const Each& each) {
     if (done()) return;
-    const offset_t blocks = all_ / scan_block;
+    const offset_t all = at_low_, blocks = all / scan_block;
     const bool few = blocks < least_sampled;
     auto step = few ? 1 : static_cast<index_t>(std::sqrt(static_cast<double>(blocks)));
     for (const candidates& row : of_) step = greatest(step, row.count / (memory_.room - scan_block) + 1);
     for (index_t r = 0; r < rows(); ++r) memory_.lists[r].sample({of_[r].scores, of_[r].count}, step);
     if (step == 1) return search_lists();
-    const double margin = sample_margin(all_, total_, step);
+    const double margin = sample_margin(all, total_, step);
     const bool list = 2 * margin < static_cast<double>(blocks) / 2;  // otherwise most blocks have keys to list
-    try_keys(range_.inside(sampled_bracket(of_, memory_.lists, all_, total_, margin)), list, each);
+    try_keys(range_.inside(sampled_bracket(of_, memory_.lists, all, total_, margin)), list, each);
   }
 
   /// While not done: two keys, as far from each other as would do if what is left lay at random. Where that has not
@@ -140,7 +140,6 @@ class threshold_search {
   /// little.
   template <class Each>
   void go_on(const Each& each) {
-    if (gaps_ > 1) return skip_gap(each);
     const offset_t left = at_low_ - at_high_;
     const bool list = left <= listable_;
     const double part = 3 * std::sqrt(range_.share() * (1 - range_.share()) / static_cast<double>(left));
@@ -166,7 +165,7 @@ class threshold_search {
   /// Narrows the range by what was counted; says whether that was enough and too little above the two keys, so that
   /// the threshold lies between them.
   bool take(const key_pair& tried) {
-    const offset_t at_lower = reached(memory_.lower), at_upper = reached(memory_.upper), before = at_low_ - at_high_;
+    const offset_t at_lower = reached(memory_.lower), at_upper = reached(memory_.upper);
     const bool above = at_upper > total_, below = at_lower <= total_;  // the threshold
     range_.narrow(tried, over(at_lower), over(at_upper));
     if (!below) {
@@ -177,7 +176,6 @@ class threshold_search {
       at_high_ = below ? at_lower : at_upper;
       std::swap(memory_.high, below ? memory_.lower : memory_.upper);
     }
-    gaps_ = at_low_ - at_high_ == before ? gaps_ + 1 : 0;
     return !above && !below;
   }
 
@@ -206,22 +204,11 @@ class threshold_search {
       take({t, t});
     }
   }
-  /// Many equal keys lie far from the next ones: the upper end goes down to them.
-  template <class Each>
-  void skip_gap(const Each& each) {
-    gaps_ = 0;
-    each(rows(), [&](index_t r) { memory_.upper[r] = greatest_below(of_[r].scores, of_[r].count, range_.high); });
-    const std::int32_t next = *std::max_element(memory_.upper, memory_.upper + rows());
-    range_.high = next + 1;
-    if (range_.has(next)) try_keys({next, next}, false, each);
-  }
 
   span<const candidates> of_;
   offset_t total_;
   search_memory& memory_;
   key_range range_{lowest_key, highest_key, 0, 0};
-  index_t gaps_ = 0;                   ///< the last keys that were tried have none between them and an end
-  offset_t all_ = 0;                   ///< candidates
   offset_t listable_ = 0;              ///< of so many keys a list is worth it, and likely to find room
   offset_t at_low_ = 0, at_high_ = 0;  ///< candidates at or above the ends, floors included
 };
