@@ -11,7 +11,7 @@ namespace detail {
 
 /// order_key of the bits of a score, or of a vector of them.
 template <class Bits>
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr Bits order_of(Bits bits) {
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr Bits order_key_of(Bits bits) {
   const Bits magnitude = bits & 0x7fffffff, sign = bits >> 31;
   const Bits number = (magnitude ^ sign) - sign;  // of a negative score minus its magnitude
   return magnitude > 0x7f800000 ? Bits{} + (-0x7fffffff - 1) : number;
@@ -22,7 +22,7 @@ template <class Bits>
 /// Larger score, larger key. NaN (any) is the lowest number, below -infinity; -0 and +0 are equal. Without branches,
 /// so that loops over it vectorise; in integers, so that no floating-point mode of the caller changes it.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::int32_t order_key(float score) {
-  return detail::order_of(bits_as<std::int32_t>(score));
+  return detail::order_key_of(bits_as<std::int32_t>(score));
 }
 
 }  // namespace kvevict

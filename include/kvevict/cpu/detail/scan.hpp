@@ -54,7 +54,7 @@ template <index_t Count = packet_size>
 
 /// Scores and keys as numbers that compare as the keys do.
 struct any_score {
-  static key_lanes numbers(const float* scores) { return order_of(load_lanes(scores)); }
+  static key_lanes numbers(const float* scores) { return order_key_of(load_lanes(scores)); }
   static std::int32_t number(std::int32_t key) { return key; }
 };
 /// The same in one step, for keys of positive scores: the bits, moved up so far that positive NaNs wrap around to the
