@@ -3,6 +3,7 @@
 """Breaks one invariant at a time and sees to it that a test notices.
 
     inject.py ROOT [--only TEXT]   every bug of invariants.py (or those whose text contains TEXT), one after the other
+    inject.py ROOT --missing       only bugs that the table has no line of: new ones, and those whose text changed
     inject.py ROOT --check         only whether every entry still fits the code: its text is there exactly once
 
 All happens in ROOT/build/invariants, on a copy; the checkout is not touched, except that a run in which every bug was
@@ -195,6 +196,7 @@ def main():
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("--check", action="store_true", help="only whether the list still fits the code")
     parser.add_argument("--only", metavar="TEXT", help="only the bugs whose invariant, mistake or file contains TEXT")
+    parser.add_argument("--missing", action="store_true", help="only the bugs that invariants.md has no line of")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     problems = stale(root)
@@ -204,9 +206,16 @@ def main():
     if arguments.check:
         print(f"{len(BUGS)} bugs, each fits the code once")
         return 0
+    results = root / "tests/reliability/invariants.md"
+    before = results.read_text() if results.exists() else ""
     wanted = [b for b in BUGS if not arguments.only or any(arguments.only in t for t in (b.name, b.mistake, b.file))]
     if not wanted:
         sys.exit(f"no bug contains {arguments.only!r}")
+    if arguments.missing:
+        wanted = [b for b in wanted if f"\n{start_of_line(b)}" not in before]
+        if not wanted:
+            print("the table has a line of every bug")
+            return 0
 
     tree = Tree(root)
     if not tree.has_nvcc():
@@ -236,8 +245,7 @@ def main():
         print(f"{len(missed)} of {len(wanted)} bugs are not caught:")
         print("\n".join(f"  {b.name}: {b.mistake}" for b in missed))
         return 1
-    results = root / "tests/reliability/invariants.md"
-    results.write_text(table(rows, results.read_text() if results.exists() else ""))
+    results.write_text(table(rows, before))
     print(f"all {len(wanted)} bugs are caught")
     return 0
 
