@@ -94,6 +94,7 @@ TEST_CASE("search: a sample holds every so many blocks, the last one too") {
     for (std::size_t j = 0; j < scores.size(); ++j)
       if (index_t(j) / scan_block % step == 0) drawn.push_back(scores[j]);
     CAPTURE(step);
+    CHECK(list.count == index_t(drawn.size()));
     for (const float s : scores)
       if (order_key(s) > lowest_key) CHECK(list.at_least(order_key(s)) == reached(drawn, order_key(s)));
     std::int32_t low = highest_key, high = lowest_key;

@@ -29,7 +29,7 @@ struct listed_keys {
   /// Lists every `step`-th block, for all of which there is room.
   void sample(const score_blocks& blocks, index_t step) {
     count = above = 0;
-    for (index_t b = 0; b < blocks.size(); b += step, count += scan_block)
+    for (index_t b = 0; b < blocks.size(); count += blocks.filled(b), b += step)
       for (index_t j = 0; j < scan_block; j += packet_size)
         store_lanes(keys + count + j, any_score::numbers(blocks[b] + j));
   }

@@ -82,13 +82,14 @@ void in_order_of(std::int32_t least_key, std::int32_t greatest_key, const F& f) 
 /// The scores of a row in blocks, the last one filled up with NaN.
 class score_blocks {
  public:
-  score_blocks(const float* scores, index_t count) : scores_(scores), whole_(count / scan_block) {
-    const index_t left = count % scan_block;
-    float* const end = std::copy(scores + count - left, scores + count, last_);
+  score_blocks(const float* scores, index_t count)
+      : scores_(scores), whole_(count / scan_block), left_(count % scan_block) {
+    float* const end = std::copy(scores + count - left_, scores + count, last_);
     std::fill(end, last_ + scan_block, std::numeric_limits<float>::quiet_NaN());
-    blocks_ = whole_ + (left > 0 ? 1 : 0);
   }
-  [[nodiscard]] index_t size() const { return blocks_; }
+  [[nodiscard]] index_t size() const { return whole_ + (left_ > 0 ? 1 : 0); }
+  /// How many scores a block has.
+  [[nodiscard]] index_t filled(index_t b) const { return b < whole_ ? scan_block : left_; }
   [[nodiscard]] float score(index_t slot) const { return scores_[slot]; }
   [[nodiscard]] const float* operator[](index_t b) const {
     return b < whole_ ? scores_ + offset_t{b} * scan_block : last_;
@@ -96,7 +97,7 @@ class score_blocks {
 
  private:
   const float* scores_;
-  index_t whole_, blocks_;
+  index_t whole_, left_;
   float last_[scan_block];
 };
 

@@ -11,27 +11,27 @@ namespace kvevict::detail {
 
 /// Writes the slots of a row that stay, in order: out[total], `first` being the slot of the first score.
 template <class Order>
-void write_selected(Order order, const score_blocks& blocks, index_t count, const threshold& t, index_t first,
-                    index_t* out, index_t total) {
+void write_selected(Order order, const score_blocks& blocks, const threshold& t, index_t first, index_t* out,
+                    index_t total) {
   const index_t* const end = out + total;
   offset_t ties = t.ties;
-  for (index_t i = 0; i < count; i += scan_block) {
-    const float* const block = blocks[i / scan_block];
-    std::uint32_t stays = at_least(order, block, t.certain) & inside(count - i);
+  for (index_t b = 0; b < blocks.size(); ++b, first += scan_block) {
+    const std::uint32_t filled = inside(blocks.filled(b));
+    std::uint32_t stays = at_least(order, blocks[b], t.certain) & filled;
     if (ties > 0)
-      each_bit(at_least(order, block, t.certain - 1) & inside(count - i) & ~stays, [&](index_t j) {
+      each_bit(at_least(order, blocks[b], t.certain - 1) & filled & ~stays, [&](index_t j) {
         if (ties-- > 0) stays |= std::uint32_t{1} << j;
       });
     if (end - out >= scan_block + spill)
-      out += write_bits(stays, first + i, out);
+      out += write_bits(stays, first, out);
     else
-      each_bit(stays, [&](index_t j) { *out++ = first + i + j; });
+      each_bit(stays, [&](index_t j) { *out++ = first + j; });
   }
 }
 inline void write_selected(const float* scores, index_t count, const threshold& t, index_t first, index_t* out,
                            index_t total) {
   in_order_of(t.certain - (t.ties > 0 ? 1 : 0), t.certain,
-              [&](auto order) { write_selected(order, score_blocks(scores, count), count, t, first, out, total); });
+              [&](auto order) { write_selected(order, score_blocks(scores, count), t, first, out, total); });
 }
 
 /// Writes the retained slots of one row, ascending: retained[min(budget, length)]. Where it takes a choice,
