@@ -109,8 +109,7 @@ void simulated_select(const Policy& policy, const scored_rows& in, kept_slots& o
 }
 
 template <class Policy>
-void check_same(const Policy& policy, const cache_shape& shape, index_t longest, std::uint32_t seed) {
-  const scored_rows in(shape, longest, seed);
+void check_same(const Policy& policy, const scored_rows& in, std::uint32_t seed) {
   kept_slots expected(in), got(in);
   if (!cpu_select(policy, in, expected)) return;  // a budget below what is protected
   const int threads = simulated::threads_of(seed), team = 1 + int(seed / 3 % 4);
@@ -132,6 +131,11 @@ void check_same(const Policy& policy, const cache_shape& shape, index_t longest,
     else
       REQUIRE(a.score_share == doctest::Approx(e.score_share).epsilon(1e-6));
   }
+}
+
+template <class Policy>
+void check_same(const Policy& policy, const cache_shape& shape, index_t longest, std::uint32_t seed) {
+  check_same(policy, scored_rows(shape, longest, seed), seed);
 }
 
 }  // namespace
@@ -205,6 +209,19 @@ TEST_CASE("kernels: long rows, and digits that all scores share") {
     check_same(snapkv<>{.budget = slots(1000)}, {.kv_heads = 2}, 20000, seed);
     check_same(adakv{snapkv<>{.budget = slots(1000)}}, {.kv_heads = 4}, 20000, seed);
   }
+}
+
+TEST_CASE("kernels: a row whose keys find no room in the list behind one whose keys did") {
+  // Row 0 sets the joint threshold. The next two are cut where scores have the same first digit: a list holds those
+  // of the shorter one, and not those of the longer.
+  scored_rows in({.kv_heads = 3}, 1, 0);
+  in.offsets = {0, 4000, 8000, 28000};
+  std::mt19937 chance(1);
+  in.scores.clear();
+  for (offset_t j = 0; j < in.offsets.back(); ++j)
+    in.scores.push_back(float(chance() % 1000000) / 1e6F + (j < in.offsets[1] ? 100.0F : 0.0F));
+  for (std::uint32_t seed = 0; seed < 3; ++seed)  // teams of one block
+    check_same(adakv{snapkv<>{.budget = slots(1000), .recent = 0}, 0.5}, in, seed);
 }
 
 TEST_CASE("kernels: rows that are written in several stretches") {

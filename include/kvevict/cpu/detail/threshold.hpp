@@ -10,7 +10,7 @@
 /// Search for the score that separates what stays from what goes, over one row or a pool of rows.
 ///
 ///     1  a sample says between which two keys the threshold lies, very likely
-///     2  one pass over the scores counts those above and lists those between
+///     2  one pass over the scores counts those above and lists those between, or only counts them if they are many
 ///     3  counting the few that are listed narrows that, by interpolation
 ///
 /// until as many are above as wanted; 2 is repeated, with keys that are nearer to each other, where the list was too
