@@ -292,7 +292,8 @@ TEST_CASE("sums over rows pass 2^32: what a call needs is measured right") {
   const offset_t scores = offset_t{64} * length * offset_t{sizeof(float)};
   CHECK(workspace_bytes(cpu{}, policy, in) > scores);
   CHECK(workspace_bytes(cpu{}, policy, in) < 2 * scores);
-  CHECK(workspace_bytes(cpu{}, adakv{policy}, in) > scores + scores / 4);
+  CHECK(workspace_bytes(cpu{}, adakv{policy}, in) > scores);
+  CHECK(workspace_bytes(cpu{}, adakv{policy}, in) < scores + scores / 64);  // beside the scores nothing grows with them
   CHECK(shape.rows() == 64);
   CHECK(cache_shape{1 << 16, 1 << 16, 1}.rows() == offset_t{1} << 32);
 }
