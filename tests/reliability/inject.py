@@ -6,9 +6,9 @@
     inject.py ROOT --missing       only bugs that the table has no line of: new ones, and those whose text changed
     inject.py ROOT --check         only whether every entry still fits the code: its text is there exactly once
 
-All happens in ROOT/build/invariants, on a copy; the checkout is not touched, except for tests/reliability/invariants.md,
-which gets a line of every bug that was caught and loses those of the others. A test program catches a bug if it was built and then
-failed; one that does not build has caught nothing.
+All happens in ROOT/build/invariants, on a copy; the checkout is not touched, except for
+tests/reliability/invariants.md, which gets a line of every bug that was caught and loses those of the others. A test
+program catches a bug if it was built and then failed; one that does not build has caught nothing.
 """
 import argparse
 import os

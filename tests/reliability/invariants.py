@@ -135,7 +135,7 @@ bug("Floors of the ranks add up", "the floor is forgotten", "cpu/budget/across_r
 bug("Two workers share no scratch", "the worker is forgotten", "cpu/detail/memory.hpp",
     "carver place(pool_memory + worker * pool_memory_bytes);", "carver place(pool_memory);", "threads")
 bug("A pool of the caller's own may have any rows", "those of a layer", "cpu/detail/memory.hpp",
-    "own_pools ? rows : least(rows, shape.kv_heads)", "least(rows, shape.kv_heads)", "budget")
+    "own.pool_of_row != nullptr ? rows : least(rows, shape.kv_heads)", "least(rows, shape.kv_heads)", "budget")
 bug("What rows keep together is known before what each keeps", "their lengths are forgotten",
     "cpu/select/rows.hpp", "return least(nominal, length);", "return nominal;", "budget")
 

@@ -28,11 +28,6 @@ index_t reached(const std::vector<float>& scores, std::int32_t t) {
   return index_t(std::count_if(scores.begin(), scores.end(), [&](float s) { return order_key(s) >= t; }));
 }
 
-template <class Order>
-std::uint32_t slots_at_least(const float* block, std::int32_t t) {
-  return at_least(Order{}, block, t);
-}
-
 }  // namespace
 
 TEST_CASE("search: registers of scores compare with a key as their own keys do") {
@@ -44,8 +39,8 @@ TEST_CASE("search: registers of scores compare with a key as their own keys do")
       const float* const block = scores.data() + first;
       std::uint32_t expected = 0;
       for (index_t j = 0; j < scan_block; ++j) expected |= std::uint32_t{order_key(block[j]) >= t} << j;
-      CHECK(slots_at_least<any_score>(block, t) == expected);
-      if (t > 0) CHECK(slots_at_least<positive_score>(block, t) == expected);
+      CHECK(at_least(any_score{}, block, t) == expected);
+      if (t > 0) CHECK(at_least(positive_score{}, block, t) == expected);
     }
   }
 }

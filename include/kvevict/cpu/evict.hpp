@@ -95,8 +95,7 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
   const offset_t slots = detail::slots_needed(policy, in.shape, in.pools, false, plan_of);
   if (const status s = detail::check_selection(out, in.shape.rows(), slots); !s.ok()) return s;
   carver place(memory.data);
-  const auto m =
-      detail::select_memory::take(place, policy, in.shape, in.pools.pool_of_row != nullptr, on.how.workers());
+  const auto m = detail::select_memory::take(place, policy, in.shape, in.pools, on.how.workers());
   if (const status s = detail::check_workspace(memory, place.bytes()); !s.ok()) return s;
   detail::run_select(on, policy, in, plan_of, out, m);
   return {};
@@ -106,7 +105,7 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
 template <class Executor, eviction_policy Policy>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const row_scores& in) {
   carver count;
-  detail::select_memory::take(count, policy, in.shape, in.pools.pool_of_row != nullptr, on.how.workers());
+  detail::select_memory::take(count, policy, in.shape, in.pools, on.how.workers());
   return count.bytes();
 }
 

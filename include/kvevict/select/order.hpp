@@ -25,4 +25,13 @@ template <class Bits>
   return detail::order_key_of(bits_as<std::int32_t>(score));
 }
 
+namespace detail {
+
+/// The same as an unsigned number, whose digits are searched from the top.
+[[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint32_t radix_key(float score) {
+  return static_cast<std::uint32_t>(order_key(score)) ^ 0x80000000u;
+}
+
+}  // namespace detail
+
 }  // namespace kvevict

@@ -35,16 +35,11 @@ struct rank_scratch {
   }
 };
 
-/// The key of a score as an unsigned number, whose digits are searched from the top.
-[[nodiscard]] inline std::uint32_t digits_of(float score) {
-  return static_cast<std::uint32_t>(order_key(score)) ^ 0x80000000u;
-}
-
 /// One row's histogram of a digit among the candidates that share the digits before it.
 inline void count_digit(const candidates& row, int shift, std::uint32_t prefix, std::uint32_t* bins) {
   for (index_t b = 0; b < digit_bins; ++b) bins[b] = 0;
   for (index_t i = 0; i < row.count; ++i) {
-    const std::uint32_t key = digits_of(row.scores[i]);
+    const std::uint32_t key = radix_key(row.scores[i]);
     if (shift == 24 || (key >> (shift + 8)) == (prefix >> (shift + 8))) ++bins[(key >> shift) & 0xffu];
   }
 }

@@ -18,7 +18,6 @@ struct key_range {
 
   [[nodiscard]] offset_t width() const { return static_cast<offset_t>(high) - low; }
   [[nodiscard]] bool open() const { return width() > 1; }
-  [[nodiscard]] bool has(std::int32_t t) const { return low < t && t < high; }
 
   /// How far from the lower end a straight line between the ends meets zero (Illinois rule); when that has not helped
   /// for a while, half of the range every other time, so that no function makes a search long.

@@ -83,8 +83,7 @@ struct listed_keys {
       found += found <= last ? write_bits(slots, b * scan_block, keys + found) : std::popcount(slots);
     }
     count = found;
-    above = blocks.size() * scan_block;
-    for (const key_lanes& c : below) above -= sum_lanes(c);
+    above = blocks.size() * scan_block - sum_lanes(below);
   }
   template <class Order>
   void count_both(Order order, const key_pair& t, const score_blocks& blocks) {
@@ -95,11 +94,9 @@ struct listed_keys {
         below_lower[c] -= k < lower;
         below_upper[c] -= k < upper;
       }
-    above = blocks.size() * scan_block;
-    count = 0;
-    for (const key_lanes& c : below_upper) count += sum_lanes(c);
-    above -= count;
-    for (const key_lanes& c : below_lower) count -= sum_lanes(c);
+    const index_t up_to_upper = sum_lanes(below_upper);
+    count = up_to_upper - sum_lanes(below_lower);
+    above = blocks.size() * scan_block - up_to_upper;
   }
 };
 

@@ -15,22 +15,21 @@ namespace kvevict::detail {
 struct select_memory {
   index_t* budgets;
   pool_lists pools;
-  index_t pool_rows;  ///< of the largest pool
+  index_t largest_pool;  ///< rows
   std::byte* pool_memory;
   offset_t pool_memory_bytes;
 
-  /// `own_pools`: any rows may share a budget, not only those of a sequence in a layer.
   template <class Policy>
-  static select_memory take(carver& from, const Policy& policy, const cache_shape& shape, bool own_pools,
+  static select_memory take(carver& from, const Policy& policy, const cache_shape& shape, const budget_pool_view& own,
                             index_t workers) {
     const auto rows = check(shape).ok() ? static_cast<index_t>(shape.rows()) : 0;  // otherwise the call refuses it
     select_memory m{};
     m.budgets = from.take<index_t>(rows);
     if constexpr (decltype(policy.rule())::joint) {
       m.pools = pool_lists::take(from, rows);
-      m.pool_rows = own_pools ? rows : least(rows, shape.kv_heads);
+      m.largest_pool = own.pool_of_row != nullptr ? rows : least(rows, shape.kv_heads);
       carver one;
-      pool_scratch::take(one, m.pool_rows);
+      pool_scratch::take(one, m.largest_pool);
       m.pool_memory_bytes = one.bytes();
       m.pool_memory = from.take<std::byte>(one.bytes() * workers);
     }
@@ -38,7 +37,7 @@ struct select_memory {
   }
   [[nodiscard]] pool_scratch scratch_of(index_t worker) const {
     carver place(pool_memory + worker * pool_memory_bytes);
-    return pool_scratch::take(place, pool_rows);
+    return pool_scratch::take(place, largest_pool);
   }
 };
 
@@ -73,7 +72,7 @@ struct evict_memory {
     m.scores = from.take<float>(slots);
     const auto scorer = policy.scorer();
     m.score = score_memory::take(from, scorer, extent_of(in, longest_row(in)), workers);
-    m.select = select_memory::take(from, policy, shape, pools_of(in).pool_of_row != nullptr, workers);
+    m.select = select_memory::take(from, policy, shape, pools_of(in), workers);
     if constexpr (Inputs::template has<input_kind::ranks> && decltype(policy.rule())::joint)
       m.ranks = rank_scratch::take(from, shape, greatest(0, in.template get<input_kind::ranks>().kv_heads));
     return m;

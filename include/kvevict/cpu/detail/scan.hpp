@@ -39,6 +39,11 @@ inline void store_lanes(void* to, const key_lanes& k) { std::memcpy(to, &k, size
   for (index_t j = 0; j < packet_size; ++j) total += counts[j];
   return total;
 }
+[[nodiscard]] inline index_t sum_lanes(const key_lanes (&counts)[block_lanes]) {
+  index_t total = 0;
+  for (const key_lanes& c : counts) total += sum_lanes(c);
+  return total;
+}
 
 /// Bits that any lane has: half on half, which compilers do not think of.
 template <index_t Count = packet_size>

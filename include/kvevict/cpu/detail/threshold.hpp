@@ -144,8 +144,9 @@ class threshold_search {
     const bool list = left <= listable_;
     const double part = 3 * std::sqrt(range_.share() * (1 - range_.share()) / static_cast<double>(left));
     key_pair tried = range_.around_next(greatest(part, 1.0 / 16));
-    if (range_.last < 0 || (list && range_.last > 0)) tried.lower = range_.low + 1;
-    if (range_.last > 0 || (list && range_.last < 0)) tried.upper = range_.high - 1;
+    const bool all_that_is_left = list && range_.last != 0;
+    if (range_.last < 0 || all_that_is_left) tried.lower = range_.low + 1;
+    if (range_.last > 0 || all_that_is_left) tried.upper = range_.high - 1;
     try_keys(tried, list, each);
   }
 

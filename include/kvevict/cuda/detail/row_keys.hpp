@@ -9,11 +9,6 @@
 /// one at a time would leave the memory idle. What fits stays in shared memory from the first pass on.
 namespace kvevict::detail {
 
-/// A score as an unsigned number whose digits are searched.
-[[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::uint32_t radix_key(float score) {
-  return static_cast<std::uint32_t>(order_key(score)) ^ 0x80000000u;
-}
-
 /// Has the lowest key.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr float not_a_number() { return bits_as<float>(0x7fc00000u); }
 
