@@ -91,13 +91,13 @@ template <cache_view Cache>
     return {status_code::bad_pointer, "selection", "the selection's slots or offsets are null"};
   if (kept.offsets.size() != shape.rows() + 1 || kept.offsets[0] != 0)
     return {status_code::bad_shape, "selection", "the selection needs rows + 1 offsets, the first of them 0"};
-  for (index_t r = 0; r < kept.rows(); ++r) {
-    const index_t length = cache.length(shape.row(r));
-    const offset_t count = kept.offsets[r + 1] - kept.offsets[r];
-    if (count < 0 || count > length || kept.offsets[r + 1] > kept.slots.size())
+  for (row_id row; shape.has(row); row = shape.after(row)) {
+    const index_t length = cache.length(row);
+    const offset_t end = kept.offsets[row.index + 1], count = end - kept.offsets[row.index];
+    if (count < 0 || count > length || end > kept.slots.size())
       return {status_code::bad_shape, "selection", "the offsets of the selection do not fit the cache"};
     index_t next = 0;
-    for (const index_t slot : kept[r]) {
+    for (const index_t slot : kept[row.index]) {
       if (slot < next || slot >= length)
         return {status_code::bad_shape, "selection", "retained slots must ascend and lie inside their row"};
       next = slot + 1;

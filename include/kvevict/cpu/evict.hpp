@@ -60,8 +60,8 @@ status score_rows(const cpu<Executor>& on, const Policy& policy, const Inputs& i
   if (out.data == nullptr || out.offsets == nullptr)
     return {status_code::bad_pointer, "scores", "the scores or their offsets are null"};
   if (out.rows != shape.rows()) return {status_code::bad_shape, "scores", "the scores need one row per cache row"};
-  for (index_t r = 0; r < out.rows; ++r)
-    if (out.offsets[r + 1] - out.offsets[r] != in.cache.length(shape.row(r)))
+  for (row_id row; shape.has(row); row = shape.after(row))
+    if (out.offsets[row.index + 1] - out.offsets[row.index] != in.cache.length(row))
       return {status_code::bad_shape, "scores", "the offsets of the scores do not match the lengths of the rows"};
   carver place(memory.data);
   const auto extent = detail::extent_of(in, detail::longest_row(in));
@@ -140,7 +140,8 @@ status evict(const cpu<Executor>& on, const Policy& policy, const Inputs& in, co
 
   const auto rows = static_cast<index_t>(shape.rows());
   m.offsets[0] = 0;
-  for (index_t r = 0; r < rows; ++r) m.offsets[r + 1] = m.offsets[r] + in.cache.length(shape.row(r));
+  for (row_id row; shape.has(row); row = shape.after(row))
+    m.offsets[row.index + 1] = m.offsets[row.index] + in.cache.length(row);
   detail::run_scorer(on, policy, in, ragged<float>{m.scores, m.offsets, rows},
                      detail::extent_of(in, detail::longest_row(in)), m.score.scratch, m.score.scratch_bytes, joint);
   const row_scores scored{shape, {m.scores, m.offsets, rows}, pools, detail::entry_bytes(in.cache)};

@@ -33,9 +33,8 @@ template <class From, class To>
   if (const status s = check(to, name); !s.ok()) return s;
   if (from.dims() != to.dims())
     return {status_code::bad_shape, name, "source and destination need the same dims per entry"};
-  for (index_t r = 0; r < kept.rows(); ++r) {
-    const row_id row = shape.row(r);
-    const span<const index_t> slots = kept[r];
+  for (row_id row; shape.has(row); row = shape.after(row)) {
+    const span<const index_t> slots = kept[row.index];
     if (slots.empty()) continue;
     if (!has_room(to, row, static_cast<index_t>(slots.size())))
       return {status_code::small_output, name, "a row of the destination has less room than it retains", slots.size()};

@@ -63,8 +63,8 @@ status swap_fill(const cpu<Executor>& on, const Cache& cache, const token_order&
   if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
   if (const status s = order.check(); !s.ok()) return s;
   const cache_shape shape = cache.shape();
-  for (index_t r = 0; r < kept.rows(); ++r)
-    if (const status s = order.check(shape.row(r), cache.length(shape.row(r))); !s.ok()) return s;
+  for (row_id row; shape.has(row); row = shape.after(row))
+    if (const status s = order.check(row, cache.length(row)); !s.ok()) return s;
   if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
   on.how.run(kept.rows(), [&](index_t r, index_t) {
     const row_id row = shape.row(r);

@@ -64,9 +64,8 @@ struct evict_memory {
   static evict_memory take(carver& from, const Policy& policy, const Inputs& in, index_t workers) {
     const cache_shape shape = in.cache.shape();
     const auto rows = static_cast<index_t>(shape.rows());
-    const auto length = [&](index_t r) { return in.cache.length(shape.row(r)); };
     offset_t slots = 0;
-    for (index_t r = 0; r < rows; ++r) slots += length(r);
+    for (row_id row; shape.has(row); row = shape.after(row)) slots += in.cache.length(row);
     evict_memory m{};
     m.offsets = from.take<offset_t>(rows + 1);
     m.scores = from.take<float>(slots);

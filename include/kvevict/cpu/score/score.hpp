@@ -67,15 +67,14 @@ template <class Policy, class Inputs>
 [[nodiscard]] status check_rows(const Policy& policy, const Inputs& in, bool score_whole_rows) {
   const cache_shape shape = in.cache.shape();
   const auto scorer = policy.scorer();
-  for (index_t r = 0; r < shape.rows(); ++r) {
-    const row_id row = shape.row(r);
+  for (row_id row; shape.has(row); row = shape.after(row)) {
     const row_plan plan = plan_row(policy, in, row);
     if (const status s = check(plan); !s.ok()) return s;
     if (plan.whole && !score_whole_rows) continue;
     const status s = kernel_for<decltype(scorer)>::check(scorer, in, context_of<Policy>(plan, row, in));
     if (!s.ok()) return s;
     if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>)
-      if (row.kv_head > 0 && in.cache.length(row) != in.cache.length(shape.row(r - 1)))
+      if (row.kv_head > 0 && in.cache.length(row) != in.cache.length(shape.row(row.index - 1)))
         return {status_code::bad_shape, "length",
                 "score::layer_mean needs all kv_heads of a sequence to have the same length"};
   }
