@@ -47,18 +47,20 @@ struct swap_task {
   swap_memory memory;
 };
 
-/// Shared memory of a plan: a sum per warp, and a bit per token of a stretch of the row.
+/// Words of shared memory for the bits of a stretch of the row, one per token.
+inline constexpr index_t plan_words = 1024, tokens_of_word = 32;
+
+/// Shared memory of a plan: a sum per warp, and these words.
 template <class Block>
 struct plan_memory {
-  static constexpr index_t words = 1024, tokens_of_word = 32;
   decltype(std::declval<Block&>().template shared<index_t>(0)) sums, bits;
 
   KVEVICT_HOST_DEVICE static plan_memory take(Block& b) {
     const auto sums = b.template shared<index_t>(warp_threads);
-    return {sums, b.template shared<index_t>(words)};
+    return {sums, b.template shared<index_t>(plan_words)};
   }
 };
-inline constexpr offset_t plan_swaps_bytes = (warp_threads + 1024) * sizeof(index_t);
+inline constexpr offset_t plan_swaps_bytes = (warp_threads + plan_words) * sizeof(index_t);
 
 /// Whether the ascending `slots` have this one.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool among(const index_t* slots, index_t count, index_t slot) {
@@ -83,12 +85,12 @@ template <class Block>
 [[nodiscard]] KVEVICT_HOST_DEVICE index_t list_holes(Block& b, const token_order& order, const row_id& row,
                                                      index_t length, const index_t* retained, index_t count,
                                                      index_t* holes, const plan_memory<Block>& m) {
-  constexpr index_t of_word = plan_memory<Block>::tokens_of_word, most = plan_memory<Block>::words * of_word;
+  constexpr index_t most = plan_words * tokens_of_word;
   auto found = b.template make_local<index_t>(), before = found;
   index_t all = 0;
   KVEVICT_ROLLED for (offset_t start = 0; start < length && count > 0; start += most) {
     const auto tokens = static_cast<index_t>(least<offset_t>(length - start, most));
-    const index_t words = (tokens + of_word - 1) / of_word;
+    const index_t words = (tokens + tokens_of_word - 1) / tokens_of_word;
     const auto place = [&](int t, index_t token) {
       return b.template load<index_t>(t, &order(row, static_cast<index_t>(start + token)));
     };
@@ -105,7 +107,7 @@ template <class Block>
               !among(retained, count, static_cast<index_t>(start + first + i)))
             mask |= 1u << i;
         }
-        if (mask != 0) m.bits.add(t, first / of_word, static_cast<index_t>(mask << first % of_word));
+        if (mask != 0) m.bits.add(t, first / tokens_of_word, static_cast<index_t>(mask << first % tokens_of_word));
       }
     });
     b.sync();
@@ -123,7 +125,7 @@ template <class Block>
       index_t at = all + before[t];
       each_word(t, [&](index_t w, std::uint32_t bits) {
         KVEVICT_ROLLED for (std::uint32_t left = bits; left != 0 && at < count; left &= left - 1)
-            b.store(t, holes + at++, place(t, w * of_word + bits_set(~left & (left - 1))));
+            b.store(t, holes + at++, place(t, w * tokens_of_word + bits_set(~left & (left - 1))));
       });
     });
     all += here;
