@@ -39,8 +39,8 @@ bug("Element offsets are 64-bit", "int instead of offset_t", "view/strided.hpp",
 bug("The capacity of a table row is 64-bit", "int instead of offset_t", "view/paged.hpp",
     "return static_cast<offset_t>(max_blocks) * block_size;", "return max_blocks * block_size;", "extents")
 bug("Sums over rows are 64-bit", "int instead of offset_t", "cpu/detail/memory.hpp",
-    "offset_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += length(r);",
-    "index_t slots = 0;\n    for (index_t r = 0; r < rows; ++r) slots += length(r);", "extents")
+    "offset_t slots = 0;\n    for (row_id row;",
+    "index_t slots = 0;\n    for (row_id row;", "extents")
 
 # What is read
 
