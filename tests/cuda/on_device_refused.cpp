@@ -85,6 +85,7 @@ TEST_CASE("refused: what the host knows to be wrong with an eviction, before any
   both(code::bad_shape, "layers", [](arguments& a) { a.held.extents.layers = 0; });
   both(code::bad_pointer, "keys", [](arguments& a) { a.held.key_entries.data = nullptr; });
   both(code::bad_shape, "keys", [](arguments& a) { a.held.key_entries.dim_count = 0; });
+  both(code::bad_shape, "keys", [](arguments& a) { a.held.key_entries.dim_count = most_dims + 1; });
   both(code::bad_pointer, "values", [](arguments& a) { a.held.value_entries.data = nullptr; });
   both(code::bad_shape, "longest", [](arguments& a) { a.longest = 0; });
   both(code::bad_shape, "longest", [](arguments& a) { a.longest = most_slots + 1; });

@@ -96,6 +96,7 @@ TEST_CASE("evict: pointers and inputs") {
   check_refused(run_with([](evict_call& c) { c.values = nullptr; }), bad_pointer, "values");
   check_refused(run_with([](evict_call& c) { c.queries = nullptr; }), bad_pointer, "queries");
   check_refused(run_with([](evict_call& c) { c.dims = 0; }), bad_shape, "keys");
+  check_refused(run_with([](evict_call& c) { c.dims = most_dims + 1; }), bad_shape, "keys");
   check_refused(run_with([](evict_call& c) { c.query_dims = 7; }), bad_shape, "queries");
   check_refused(run_with([](evict_call& c) { c.query_heads = 3; }), bad_shape, "query_heads");
   check_refused(run_with([](evict_call& c) { c.query_heads = 0; }), bad_shape, "query_heads");

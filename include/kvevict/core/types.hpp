@@ -15,6 +15,9 @@ using index_t = std::int32_t;
 /// Slots of a row, at most: below 2^31 by so much that loops over blocks of slots can count past the end of a row.
 inline constexpr index_t most_slots = std::numeric_limits<index_t>::max() - 1023;
 
+/// Dims of an entry, at most: so few that a block of entries is counted below 2^31, and more than any model has.
+inline constexpr index_t most_dims = index_t{1} << 20;
+
 /// A place in memory counted in elements, or a sum over rows: 32 layers of 128 k slots pass 2^31.
 using offset_t = std::int64_t;
 

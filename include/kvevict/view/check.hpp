@@ -47,6 +47,8 @@ template <entry_source Entries>
 [[nodiscard]] constexpr status check(const Entries& entries, const char* name) {
   if (entries.null()) return {status_code::bad_pointer, name, "the data pointer is null"};
   if (entries.dims() < 1) return {status_code::bad_shape, name, "an entry must have at least one dim"};
+  if (entries.dims() > most_dims)
+    return {status_code::bad_shape, name, "an entry has more dims than kvevict::most_dims"};
   if constexpr (requires { entries.layout; }) return check_layout(entries.layout, name);
   return {};
 }
