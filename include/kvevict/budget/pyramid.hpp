@@ -36,7 +36,7 @@ struct pyramid {
   }
 
   [[nodiscard]] constexpr status check() const {
-    if (!(beta >= 1 && beta < 1e9)) return {status_code::bad_option, "beta", "beta must be at least 1"};
+    if (!(beta >= 1 && beta < 1e9)) return {status_code::bad_option, "beta", "beta must be at least 1 and below 1e9"};
     return check_size(size);
   }
 

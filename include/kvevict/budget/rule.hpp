@@ -17,7 +17,7 @@ namespace kvevict::budget {
 struct row_extent {
   row_id row;
   index_t length = 0;
-  index_t protected_slots = 0;  ///< of the uniform budget; PyramidKV's schedule never goes below it
+  index_t protected_slots = 0;  ///< with the length as the budget; PyramidKV's schedule never goes below it
 };
 
 /// `joint` rules read scores and share between rows; `nominal` is what a row brings into the pool. A result of

@@ -16,11 +16,14 @@ struct block_counts {
 
 namespace detail {
 
-/// Blocks that the rows of one table need: those of its longest row.
+/// Blocks that the rows of one table need: those of its longest row. No table has enough for a negative length.
 KVEVICT_HOST_DEVICE constexpr index_t blocks_needed(const paged& layout, const cache_shape& shape,
                                                     const row_lengths& lengths, offset_t slack, offset_t table) {
   index_t longest = 0;
-  const auto take = [&](offset_t row) { longest = greatest(longest, lengths[static_cast<index_t>(row)]); };
+  const auto take = [&](offset_t row) {
+    const index_t length = lengths[static_cast<index_t>(row)];
+    longest = greatest(longest, length < 0 ? most_slots : length);
+  };
   if (layout.scope == paged::tables::per_row) {
     take(table);
   } else {
@@ -30,7 +33,8 @@ KVEVICT_HOST_DEVICE constexpr index_t blocks_needed(const paged& layout, const c
     for (offset_t layer = first; layer < last; ++layer)
       for (offset_t head = 0; head < shape.kv_heads; ++head) take((layer * shape.seqs + seq) * shape.kv_heads + head);
   }
-  return static_cast<index_t>((longest + slack + layout.block_size - 1) / layout.block_size);
+  return static_cast<index_t>(
+      least<offset_t>(most_slots, (longest + slack + layout.block_size - 1) / layout.block_size));
 }
 
 /// Whether the blocks that a table row holds are enough for its slots, and not more than it has room for.
@@ -41,10 +45,12 @@ KVEVICT_HOST_DEVICE constexpr index_t blocks_needed(const paged& layout, const c
 }
 
 /// What can be said without the lengths and the counts, which may lie on a device.
-[[nodiscard]] constexpr status check_tables(const paged& layout, const cache_shape& shape, index_t slack,
-                                            const block_counts& counts) {
+[[nodiscard]] constexpr status check_tables(const paged& layout, const cache_shape& shape, const row_lengths& lengths,
+                                            index_t slack, const block_counts& counts) {
   if (const status s = check(shape); !s.ok()) return s;
   if (const status s = check_layout(layout, "layout"); !s.ok()) return s;
+  if (lengths.each == nullptr && lengths.all < 0)
+    return {status_code::bad_shape, "lengths", "the lengths are null, or the length of all rows is negative"};
   if (slack < 0) return {status_code::bad_option, "slack", "slack must not be negative"};
   if (counts.data == nullptr) return {status_code::bad_pointer, "counts", "the block counts are null"};
   if (layout.scope == paged::tables::per_layer && layout.seqs != shape.seqs)
@@ -66,12 +72,13 @@ KVEVICT_HOST_DEVICE constexpr index_t blocks_needed(const paged& layout, const c
 /// where it has not, nothing changes and `status::needed` says how many there are.
 constexpr status free_blocks(const paged& layout, const cache_shape& shape, const row_lengths& lengths, index_t slack,
                              const block_counts& counts, const span<index_t>& freed, offset_t& freed_count) {
-  if (const status s = detail::check_tables(layout, shape, slack, counts); !s.ok()) return s;
+  if (const status s = detail::check_tables(layout, shape, lengths, slack, counts); !s.ok()) return s;
   const offset_t tables = table_rows(layout, shape);
   offset_t total = 0;
   for (offset_t t = 0; t < tables; ++t) {
     if (!detail::holds_enough(layout, shape, lengths, t, counts.data[t]))
-      return {status_code::bad_shape, "counts", "a table row holds fewer blocks than its slots need, or too many"};
+      return {status_code::bad_shape, "counts",
+              "a table row holds fewer blocks than its slots need, or too many, or a length is negative"};
     total += greatest(0, counts.data[t] - detail::blocks_needed(layout, shape, lengths, slack, t));
   }
   if (total > freed.size() || (total > 0 && freed.data == nullptr))

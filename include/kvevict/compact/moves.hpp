@@ -50,7 +50,7 @@ struct side_array {
 
 /// What moves along with keys and values. Either it moves slot by slot, as a `side_array` does, or it follows a row's
 /// retained slots as a whole: `retain(row, retained)`, as a decode state does. Or it is `turned_keys`
-/// (compact/rope.hpp).
+/// (compact/rope.hpp). One that knows its extents has `fits(cache)`, which says whether they are the cache's.
 template <class S>
 concept slot_side = requires(const S& s, const row_id& row, index_t slot, const span<const index_t>& retained) {
   { s.check() } -> std::same_as<status>;
@@ -93,8 +93,8 @@ template <cache_view Cache>
     return {status_code::bad_shape, "selection", "the selection needs rows + 1 offsets, the first of them 0"};
   for (row_id row; shape.has(row); row = shape.after(row)) {
     const index_t length = cache.length(row);
-    const offset_t end = kept.offsets[row.index + 1], count = end - kept.offsets[row.index];
-    if (count < 0 || count > length || end > kept.slots.size())
+    const offset_t begin = kept.offsets[row.index], end = kept.offsets[row.index + 1];  // begin: 0 or the end before
+    if (end < begin || end > kept.slots.size() || end - begin > length)
       return {status_code::bad_shape, "selection", "the offsets of the selection do not fit the cache"};
     index_t next = 0;
     for (const index_t slot : kept[row.index]) {
@@ -108,12 +108,17 @@ template <cache_view Cache>
 
 namespace detail {
 
-template <class... Sides>
-[[nodiscard]] status check_sides([[maybe_unused]] index_t key_dims, const Sides&... sides) {
+template <class Cache, class Side>
+[[nodiscard]] status check_side(const Cache& cache, const Side& side) {
+  if (const status s = side.check(); !s.ok()) return s;
+  if constexpr (requires { side.fits(cache); }) return side.fits(cache);
+  return check_turn(cache.keys().dims(), side);
+}
+template <class Cache, class... Sides>
+[[nodiscard]] status check_sides(const Cache& cache, const Sides&... sides) {
   static_assert((0 + ... + turns_keys<Sides>) <= 1, "kvevict: keys turn once");
   status result{};
-  static_cast<void>(((result = sides.check(), result.ok()) && ...) &&
-                    ((result = check_turn(key_dims, sides), result.ok()) && ...));
+  static_cast<void>(((result = check_side(cache, sides), result.ok()) && ...));
   return result;
 }
 

@@ -35,7 +35,7 @@ struct rope {
 ///
 /// @code
 /// rope embedding{frequencies, head_dim};
-/// status s = compact_in_place(cpu{}, view, kept, turned_keys{embedding}, side(positions, layout));
+/// status s = compact_in_place(cpu{}, view, kept, turned_keys{embedding});  // row r is at 0 .. lengths[r] - 1 now
 /// @endcode
 ///
 /// The k-th retained entry of a row was written at position from(retained[k]) and is turned to position to(k), both

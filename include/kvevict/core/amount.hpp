@@ -28,9 +28,12 @@ struct amount {
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr bool negative() const { return slots < 0 || millionths < 0; }
 };
 
-/// A fraction in millionths, rounded to the nearest; decimal options such as 0.2 become exact.
+/// A fraction in millionths, rounded to the nearest; decimal options such as 0.2 become exact. Above 2147 it is that,
+/// and NaN and what is below -2147 are a negative number, which no option may be.
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr std::int32_t millionths(double fraction) {
-  return static_cast<std::int32_t>(fraction * 1e6 + (fraction < 0 ? -0.5 : 0.5));
+  constexpr double most = 2147.0;
+  if (!(fraction >= -most)) return static_cast<std::int32_t>(-most * 1e6);
+  return static_cast<std::int32_t>(least(fraction, most) * 1e6 + (fraction < 0 ? -0.5 : 0.5));
 }
 
 [[nodiscard]] KVEVICT_HOST_DEVICE constexpr amount slots(index_t count) { return {count, 0}; }

@@ -38,7 +38,8 @@ struct serial {
 ///
 /// Compile with the vector instructions of the machine (-march=native, or -mavx2 -mfma): scoring and selection are one
 /// source that the compiler turns into AVX-512, AVX2, SSE or NEON. A plain x86-64 build runs anywhere, at a fifth to
-/// a half of the speed. -O2 is enough.
+/// a half of the speed. -O2 is enough. Not with -ffast-math, nor a part of it that reorders sums or denies NaN: scores
+/// would be off by up to a half of their value. Where the compiler tells, the headers refuse to compile.
 template <executor Executor = serial>
 struct cpu {
   Executor how{};

@@ -33,17 +33,20 @@ template <class Policy, class Plan>
 
 }  // namespace detail
 
-/// Slots that `selection::slots` needs for this policy on these inputs.
+/// Slots that `selection::slots` needs for this policy on these inputs; 0 where the call will refuse their extents.
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] offset_t selection_capacity(const Policy& policy, const Inputs& in) {
+  if (!detail::countable(in.cache)) return 0;
   const cache_shape shape = in.cache.shape();
   return detail::slots_needed(policy, shape, detail::pools_of(in), Inputs::template has<input_kind::ranks>,
                               [&](index_t r) { return detail::plan_row(policy, in, shape.row(r)); });
 }
 
-/// Bytes that `evict` needs. Depends on the shape, the lengths, the policy and the number of workers; reads no key.
+/// Bytes that `evict` needs. Depends on the shape, the lengths, the policy and the number of workers; reads no key. 0
+/// where the call will refuse the policy or the extents.
 template <class Executor, eviction_policy Policy, class Inputs>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const Inputs& in) {
+  if (!check(policy).ok() || !detail::countable(in.cache)) return 0;
   carver count;
   detail::evict_memory::take(count, policy, in, on.how.workers());
   return count.bytes();
@@ -86,8 +89,8 @@ status select(const cpu<Executor>& on, const Policy& policy, const row_scores& i
     return detail::plan_row(policy, in.shape, in.shape.row(r), in.scores.length(r), in.scores.length(r));
   };
   for (index_t r = 0; r < in.scores.rows; ++r) {
-    const offset_t length = in.scores.offsets[r + 1] - in.scores.offsets[r];
-    if (length < 1 || length > most_slots)
+    const offset_t begin = in.scores.offsets[r], end = in.scores.offsets[r + 1];
+    if (begin < 0 || end <= begin || end - begin > most_slots)
       return {status_code::bad_shape, "scores", "the length of a row must be at least one slot and at most most_slots"};
     const auto plan = plan_of(r);
     if (const status s = detail::check(plan); !s.ok()) return s;

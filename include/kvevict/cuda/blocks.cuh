@@ -42,7 +42,7 @@ struct shorten_body {
 inline status free_blocks(const gpu& on, const paged& layout, const cache_shape& shape, const row_lengths& lengths,
                           index_t slack, const block_counts& counts, const span<index_t>& freed,
                           offset_t* freed_count) {
-  if (const status s = detail::check_tables(layout, shape, slack, counts); !s.ok()) return s;
+  if (const status s = detail::check_tables(layout, shape, lengths, slack, counts); !s.ok()) return s;
   if (freed.data == nullptr && freed.size() > 0)
     return {status_code::bad_pointer, "freed", "the freed blocks are null"};
   if (freed_count == nullptr) return {status_code::bad_pointer, "freed_count", "the number of freed blocks is null"};

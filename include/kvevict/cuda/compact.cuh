@@ -132,7 +132,7 @@ status gather(const gpu& on, const From& from, const selection& kept, const To& 
   if (const status s = detail::check_known_target(from.keys(), to.keys(), "to.keys"); !s.ok()) return s;
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_known_target(from.values(), to.values(), "to.values"); !s.ok()) return s;
-  if (const status s = detail::check_sides(from.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(from, sides...); !s.ok()) return s;
   const auto moved = detail::moved_between(from, to, sides...);
   return detail::launch_gather(on, shape, detail::moves_of(kept), moved, false);
 }
@@ -146,7 +146,7 @@ status compact_in_place(const gpu& on, const Cache& cache, const selection& kept
       !requires { cache.keys().layout.order; },
       "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
-  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache, sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   const auto moved = detail::moved_within(cache, detail::parts_of(shape.rows()), sides...);
   const detail::in_place_task<std::remove_const_t<decltype(moved)>> task{shape, detail::moves_of(kept), moved};
@@ -172,7 +172,7 @@ status swap_fill(const gpu& on, const Cache& cache, const token_order& order, co
                  const workspace& memory, const Sides&... sides) {
   if (const status s = detail::check_known(cache, kept); !s.ok()) return s;
   if (const status s = order.check(); !s.ok()) return s;
-  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache, sides...); !s.ok()) return s;
   if (const status s = detail::check_workspace(memory, swap_fill_workspace_bytes(on, kept, sides...)); !s.ok())
     return s;
   const cache_shape shape = cache.shape();

@@ -85,9 +85,10 @@ template <class Policy, class Inputs>
 }  // namespace detail
 
 /// Bytes of the device that `evict` and `score_rows` need, by what the host knows: shape, `gpu::longest`, the policy
-/// and the number of query rows.
+/// and the number of query rows. 0 where the call will refuse the policy or the shape.
 template <eviction_policy Policy, class Inputs>
 [[nodiscard]] offset_t workspace_bytes(const gpu& on, const Policy& policy, const Inputs& in) {
+  if (!check(policy).ok() || !check(in.cache.shape()).ok()) return 0;
   carver count;
   detail::device_memory::take(count, policy, in, greatest(1, on.longest));
   return count.bytes();

@@ -196,6 +196,10 @@ class decode_state {
       return {status_code::bad_input, "state", "the state was started to be fed otherwise: queries, or attention"};
     const offset_t needed = detail::state_bytes(header());
     if (bytes_.size() < needed) return {status_code::small_output, "state", "the state was cut short", needed};
+    const detail::state_parts p = parts();
+    for (offset_t r = 0; r < static_cast<offset_t>(p.header->layers) * p.header->kv_heads; ++r)
+      if (p.lengths[r] < 0 || p.lengths[r] > least(p.header->capacity, p.seen[r]))
+        return {status_code::bad_input, "state", "the state holds a row of more slots than its capacity or its tokens"};
     return {};
   }
 
@@ -241,10 +245,11 @@ template <row_feed Feed>
   return states;
 }
 
-/// Bytes of a state.
+/// Bytes of a state; 0 where `start` will refuse the extents.
 template <row_feed Feed = row_feed::queries, eviction_policy Policy>
 [[nodiscard]] constexpr offset_t state_bytes(const Policy& policy, const sequence_extent& extent) {
-  return detail::state_bytes(detail::header_of<Feed>(policy, extent));
+  const detail::state_header header = detail::header_of<Feed>(policy, extent);
+  return header.plausible() ? detail::state_bytes(header) : 0;
 }
 
 namespace detail {

@@ -10,8 +10,9 @@ namespace kvevict {
 ///
 /// Defaults of the authors' runs: window 8, maximum pooling of width 7, beta 20.
 ///
-/// Along decode: published for the prompt only. Here the window slides as SnapKV's; the layer budgets stay those of the
-/// prompt (`sequence_extent::prompt_length`).
+/// Along decode: published for the prompt only. Here the window slides as SnapKV's. The layer budgets stay those of the
+/// prompt where `sequence_extent::prompt_length` says how long it was, which it should: without it the schedule's n is
+/// what each row holds at an eviction, and the pyramid flattens from one to the next.
 template <class Pool = score::max_pool>
 struct pyramidkv {
   static constexpr const char* name = "pyramidkv";

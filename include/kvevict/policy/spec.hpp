@@ -84,7 +84,10 @@ bool parse_number(std::string_view text, T& out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
   return error == std::errc{} && end == text.data() + text.size();
 }
-inline bool parse(std::string_view text, index_t& out) { return parse_number(text, out); }
+inline bool parse(std::string_view text, index_t& out) {
+  if (text == "window") out = as_window;
+  return text == "window" || parse_number(text, out);
+}
 inline bool parse(std::string_view text, std::uint64_t& out) { return parse_number(text, out); }
 inline bool parse(std::string_view text, double& out) { return parse_number(text, out); }
 inline bool parse(std::string_view text, amount& out) { return parse_amount(text, out); }

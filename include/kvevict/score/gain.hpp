@@ -40,7 +40,7 @@ struct step_gain {
   }
   [[nodiscard]] constexpr status check() const {
     if (floor >= 0 && floor < 1e6) return {};
-    return {status_code::bad_option, "gain_floor", "gain_floor must be a number from 0 up"};
+    return {status_code::bad_option, "gain_floor", "gain_floor must be at least 0 and below 1e6"};
   }
 };
 

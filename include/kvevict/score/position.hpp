@@ -48,7 +48,8 @@ struct random {
 /// NACL's random eviction (arXiv 2408.03675): of the free budget (without sinks and recent), the share `1 - share`
 /// goes to the highest scores; the rest is drawn without replacement from the other evictable slots with
 /// probability proportional to exp(score / temperature). Drawing is an exponential race: slots that are not
-/// deterministic winners get the score  log(u_j) exp(-score_j / temperature) < 0, so that the highest stay.
+/// deterministic winners get the score  log(u_j) exp(-score_j / temperature) < 0, so that the highest stay. Winners
+/// keep theirs, so it is for scores that are not negative, as those from attention.
 struct random_share {
   static constexpr bool reduces_group = false;
   double share = 0.25;  ///< 0 .. 1

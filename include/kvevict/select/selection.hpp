@@ -12,8 +12,9 @@ struct row_receipt {
   index_t retained = 0;
   index_t evicted = 0;
   offset_t bytes_freed = 0;  ///< keys and values of the evicted slots
-  float threshold = 0;       ///< lowest score among retained evictable slots (NaN is lowest); NaN where there are none
-  float score_share = 0;     ///< sum of retained scores / sum of all; NaN if a score is negative or none is finite;
+  float threshold = 0;       ///< lowest score among retained evictable slots (NaN is lowest); NaN where there are none,
+                             ///< and where the row was kept whole
+  float score_share = 0;     ///< sum of retained scores / sum of all; NaN if a score is negative or NaN or all are 0;
                              ///< 1 where the row was kept whole
 };
 
@@ -25,7 +26,7 @@ struct row_receipt {
 /// Membership  the protected slots, then the highest scores until `budget` slots are retained.
 /// Ties        among equal scores the smaller slot stays. NaN ranks below every number; -0 equals +0.
 /// Order       ascending slots, so text keeps its order and compaction can run in place (to <= from).
-/// Short rows  length <= budget: every slot is retained; scores are not read.
+/// Short rows  length <= budget: every slot is retained; scores are not read, unless the row shares its budget.
 /// Shapes      scores [rows][length], budgets [rows], retained [rows][min(budget, length)].
 /// Same scores, same selection: on every backend, thread count and run.
 ///

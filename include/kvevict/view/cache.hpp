@@ -29,13 +29,14 @@ concept cache_with_values = cache_view<C> && requires(const C& c) {
   requires entry_source<std::remove_cvref_t<decltype(c.values())>>;
 };
 
-/// Occupied slots per row: an array [rows], or one number for all rows.
+/// Occupied slots per row: an array [rows], or one number for all rows. An array that is null gives lengths that every
+/// call refuses.
 struct row_lengths {
   const index_t* each = nullptr;
   index_t all = 0;
 
   constexpr row_lengths(index_t same_for_all) : all(same_for_all) {}
-  constexpr row_lengths(const index_t* per_row) : each(per_row) {}
+  constexpr row_lengths(const index_t* per_row) : each(per_row), all(-1) {}
 
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t operator[](index_t row) const {
     return each != nullptr ? each[row] : all;

@@ -95,6 +95,16 @@ template <cache_view Cache>
 
 namespace detail {
 
+/// Whether what a call takes can be counted: extents, lengths and dims that a call accepts, wherever the memory is.
+template <cache_view Cache>
+[[nodiscard]] constexpr bool countable(const Cache& cache) {
+  const cache_shape shape = cache.shape();
+  if (!check(shape).ok() || cache.keys().dims() < 1 || cache.keys().dims() > most_dims) return false;
+  for (row_id row; shape.has(row); row = shape.after(row))
+    if (cache.length(row) < 1 || cache.length(row) > most_slots) return false;
+  return true;
+}
+
 /// Slots of the longest row.
 template <cache_view Cache>
 [[nodiscard]] constexpr index_t longest_row_of(const Cache& cache) {

@@ -4,6 +4,7 @@
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
+#include <limits>
 #include <type_traits>
 
 namespace kvevict {
@@ -114,7 +115,8 @@ struct position_view {
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr index_t seen(const cache_shape& shape, const row_id& row,
                                                            index_t length) const {
     if (data == nullptr) return length;  // the check that follows says so
-    return tokens_seen != nullptr ? tokens_seen[row.layer * shape.seqs + row.seq] : of(row)(length - 1) + 1;
+    if (tokens_seen != nullptr) return tokens_seen[row.layer * shape.seqs + row.seq];
+    return least(of(row)(length - 1), std::numeric_limits<index_t>::max() - 1) + 1;
   }
   [[nodiscard]] constexpr status check(const cache_shape& shape, const row_id& row, index_t length) const {
     if (data == nullptr) return {status_code::bad_pointer, "positions", "the positions are null"};

@@ -36,6 +36,12 @@ struct paged {
     if (scope == tables::per_seq) return row.seq;
     return scope == tables::per_row ? row.index : static_cast<offset_t>(row.layer) * seqs + row.seq;
   }
+  /// Whether the table names a block for each of these slots: a negative number is none.
+  [[nodiscard]] constexpr bool holds(const row_id& row, index_t first, index_t last) const {
+    for (index_t b = first / block_size; b < (static_cast<offset_t>(last) + block_size - 1) / block_size; ++b)
+      if (block_table[table_row(row) * max_blocks + b] < 0) return false;
+    return true;
+  }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t dim_stride() const { return 1; }
   [[nodiscard]] KVEVICT_HOST_DEVICE constexpr offset_t capacity(const row_id&) const {
     return static_cast<offset_t>(max_blocks) * block_size;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
@@ -9,7 +10,8 @@
 namespace kvevict {
 
 /// The slots of every row in the order of their tokens: data[k] is the slot of the k-th oldest token that is cached. A
-/// permutation of 0 .. length - 1 per row; the caller starts it as 0, 1, 2 ... and `swap_fill` keeps it up.
+/// permutation of 0 .. length - 1 per row. The caller starts all of a row's room as 0, 1, 2 ... once; `swap_fill` keeps
+/// it up and leaves k in place k behind what is retained, so that slots which are appended later are in order too.
 struct token_order {
   index_t* data = nullptr;
   strided layout{};  ///< `dim` is not used
@@ -21,12 +23,20 @@ struct token_order {
     if (data != nullptr) return {};
     return {status_code::bad_pointer, "order", "the token order is null"};
   }
-  /// Whether every place of a row is inside the row.
+  /// Whether every place of a row is inside the row, and, as far as the sums of their numbers and squares tell, none is
+  /// there twice.
   [[nodiscard]] constexpr status check(const row_id& row, index_t length) const {
-    for (index_t k = 0; k < length; ++k)
-      if ((*this)(row, k) < 0 || (*this)(row, k) >= length)
-        return {status_code::bad_input, "order", "the token order of a row is no permutation of its slots"};
-    return {};
+    std::uint64_t sums = 0, squares = 0;  // less those of 0 .. length - 1; what passes 2^64 wraps around
+    bool inside = true;
+    for (index_t k = 0; k < length; ++k) {
+      const index_t slot = (*this)(row, k);
+      inside = inside && slot >= 0 && slot < length;
+      const auto is = static_cast<std::uint64_t>(slot), was = static_cast<std::uint64_t>(k);
+      sums += is - was;
+      squares += is * is - was * was;
+    }
+    if (inside && sums == 0 && squares == 0) return {};
+    return {status_code::bad_input, "order", "the token order of a row is no permutation of its slots"};
   }
 };
 

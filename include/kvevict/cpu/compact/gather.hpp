@@ -47,8 +47,9 @@ template <class From, class To>
 }  // namespace detail
 
 /// Copies the retained entries of every row of `from` to the front of the same row of `to` (compact/moves.hpp): any
-/// layout to any layout, the same element types. Lengths of `to` are not read; they become `retained_lengths`. The
-/// memory that a row spans in the two caches must not overlap.
+/// layout to any layout, the same element types. Lengths of `to` are not read; they become `retained_lengths`. The two
+/// caches must not share memory, nor the keys and values of `to`; what a row spans in both is compared, except in
+/// blocks, and refused where it overlaps.
 template <class Executor, cache_view From, cache_view To, slot_side... Sides>
 status gather(const cpu<Executor>& on, const From& from, const selection& kept, const To& to, const Sides&... sides) {
   static_assert(!cache_with_values<From> || cache_with_values<To>,
@@ -62,7 +63,7 @@ status gather(const cpu<Executor>& on, const From& from, const selection& kept, 
   if (const status s = detail::check_target(from.keys(), to.keys(), "to.keys", shape, kept); !s.ok()) return s;
   if constexpr (cache_with_values<From>)
     if (const status s = detail::check_target(from.values(), to.values(), "to.values", shape, kept); !s.ok()) return s;
-  if (const status s = detail::check_sides(from.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(from, sides...); !s.ok()) return s;
   const auto where = detail::target_of(from, kept);
   on.how.run(kept.rows(),
              [&](index_t r, index_t) { detail::move_row(from, to, shape.row(r), kept[r], 0, where, sides...); });

@@ -15,7 +15,7 @@ status compact_in_place(const cpu<Executor>& on, const Cache& cache, const selec
       "kvevict: in token order a row's front is scattered; swap_fill compacts such a cache");
   if (const status s = check(cache); !s.ok()) return s;
   if (const status s = check_selection_of(cache, kept); !s.ok()) return s;
-  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache, sides...); !s.ok()) return s;
   const cache_shape shape = cache.shape();
   const auto where = detail::target_of(cache, kept);
   on.how.run(kept.rows(), [&](index_t r, index_t) {

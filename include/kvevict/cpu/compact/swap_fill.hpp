@@ -33,6 +33,7 @@ void fill_holes(const token_order& order, const row_id& row, index_t length, con
     place = to;
   }
   for (index_t k = 0; k < m; ++k) order(row, k) = order(row, retained[k]);
+  for (index_t k = m; k < length; ++k) order(row, k) = k;
 }
 
 /// A side array moves with the entries; what follows a row as a whole is in token order and stays so.
@@ -65,7 +66,7 @@ status swap_fill(const cpu<Executor>& on, const Cache& cache, const token_order&
   const cache_shape shape = cache.shape();
   for (row_id row; shape.has(row); row = shape.after(row))
     if (const status s = order.check(row, cache.length(row)); !s.ok()) return s;
-  if (const status s = detail::check_sides(cache.keys().dims(), sides...); !s.ok()) return s;
+  if (const status s = detail::check_sides(cache, sides...); !s.ok()) return s;
   on.how.run(kept.rows(), [&](index_t r, index_t) {
     const row_id row = shape.row(r);
     detail::fill_holes(order, row, cache.length(row), kept[r], [&](index_t from, index_t to) {

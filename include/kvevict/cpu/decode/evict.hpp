@@ -6,7 +6,7 @@
 /// Evictions along decode: the same scorer, budget and protection, on what the states remember (decode/state.hpp).
 namespace kvevict {
 
-/// Slots that the selection of an eviction needs; 0 where the states do not fit and the call will be refused.
+/// Slots that the selection of an eviction needs; 0 where the call will refuse the states or the extents.
 template <eviction_policy Policy, class States, class Inputs>
 [[nodiscard]] offset_t selection_capacity(const Policy& policy, const States& of, const Inputs& in) {
   const auto states = states_of(of);
@@ -14,13 +14,13 @@ template <eviction_policy Policy, class States, class Inputs>
   return selection_capacity(policy, detail::eviction_inputs(in, states));
 }
 
-/// Bytes that `observe` and `evict` need; 0 where the states do not fit and the call will be refused. Reads the lengths
+/// Bytes that `observe` and `evict` need; 0 where the call will refuse the states or the extents. Reads the lengths
 /// of the cache as they will be at that call.
 template <class Executor, eviction_policy Policy, class States, class Inputs>
 [[nodiscard]] offset_t workspace_bytes(const cpu<Executor>& on, const Policy& policy, const States& of,
                                        const Inputs& in) {
   const auto states = states_of(of);
-  if (!detail::check_states(policy, states, in).ok()) return 0;
+  if (!detail::countable(in.cache) || !detail::check_states(policy, states, in).ok()) return 0;
   carver observation, eviction;
   detail::score_memory::take(observation, policy.scorer(), detail::extent_of(in, detail::longest_row(in)),
                              on.how.workers());
@@ -39,10 +39,7 @@ status evict(const cpu<Executor>& on, const Policy& policy, const States& of, co
   if (const status s = check(policy); !s.ok()) return s;
   if (const status s = check(in.cache); !s.ok()) return s;
   if (const status s = detail::check_states(policy, states, in); !s.ok()) return s;
-  const cache_shape shape = in.cache.shape();
-  for (row_id row; shape.has(row); row = shape.after(row))
-    if (in.cache.length(row) != states[row.seq].length(row) || in.cache.length(row) > states[row.seq].header().capacity)
-      return {status_code::bad_shape, "length", "a row has slots that its state has not seen; call observe first"};
+  if (const status s = detail::check_observed(states, in.cache); !s.ok()) return s;
   return evict(on, policy, detail::eviction_inputs(in, states), out, memory);
 }
 

@@ -11,6 +11,18 @@ namespace detail {
 /// Rows that a source wants of `added` new ones.
 [[nodiscard]] constexpr index_t rows_wanted(index_t window, index_t added) { return least(window, added); }
 
+/// What is wrong with the rows that are passed for new slots and that a source of attention reads.
+template <row_feed Feed, class Source, class Inputs>
+[[nodiscard]] status check_new_rows(const Source& source, const Inputs& in, const state_header& h,
+                                    const score::row_context& context) {
+  const auto& rows = fed_rows<Feed>(in);  // where they are missing, this says what to pass
+  if (group_size(in) != h.group_size)
+    return {status_code::bad_shape, "query_heads", "the state was started for other query_heads"};
+  if (Feed == row_feed::queries && h.window > 0 && rows.entries.dims() != h.head_dim)
+    return {status_code::bad_shape, "head_dim", "the state was started for another head_dim"};
+  return source_kernel<Source>::check(source, in, context);
+}
+
 /// What is wrong with the new slots of a row or with the rows passed for them. `p`: the parts of its state.
 template <row_feed Feed, class Policy, class Inputs>
 [[nodiscard]] status check_new_slots(const Policy& policy, const state_parts& p, offset_t index, const Inputs& in,
@@ -27,15 +39,10 @@ template <row_feed Feed, class Policy, class Inputs>
   status result{};
   score::each_source(policy.scorer(), [&](auto source) {
     if constexpr (requires { source.reads_rows; }) {
-      static_cast<void>(fed_rows<Feed>(in));  // where the rows are missing, this says what to pass
       if (!result.ok()) return;
-      if (group_size(in) != h.group_size) {
-        result = {status_code::bad_shape, "query_heads", "the state was started for other query_heads"};
-        return;
-      }
       source.window = rows_wanted(source.window, added);
       const score::row_context context{.row = row, .length = length, .seen = length, .group_size = h.group_size};
-      result = source_kernel<decltype(source)>::check(source, in, context);
+      result = check_new_rows<Feed>(source, in, h, context);
     }
   });
   return result;
@@ -79,7 +86,8 @@ void add_to_sums(const Source& source, float* sums, offset_t capacity, const Inp
 /// Tells the states about new slots: appended to the cache since the last call, the same number in every row of a
 /// sequence. `in` holds the cache as it is now and, where the policy reads attention, the rows of the new tokens: as
 /// queries, or, for a `decode_state<row_feed::attention>`, as attention probabilities over the cached slots. A policy
-/// with a window needs only the last `window` of them. A prompt may come in pieces of any size.
+/// with a window needs only the last `window` of them. A prompt may come in pieces of any size. Positions are the
+/// states' own: those among the inputs are not read.
 ///
 /// Reads the cache only where a policy accumulates all rows from queries. Changes only the states and the workspace.
 template <class Executor, eviction_policy Policy, class States, class Inputs>

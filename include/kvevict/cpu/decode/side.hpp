@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <kvevict/compact/moves.hpp>
+#include <kvevict/cpu/decode/parts.hpp>
 #include <kvevict/decode/state.hpp>
 
 namespace kvevict {
@@ -13,11 +14,11 @@ template <row_feed Feed>
 struct state_side {
   decode_states<Feed> states;
 
-  [[nodiscard]] status check() const {
-    if (states.data == nullptr) return {status_code::bad_pointer, "states", "the states are null"};
-    for (const auto& state : states)
-      if (const status s = state.check(); !s.ok()) return s;
-    return {};
+  [[nodiscard]] static status check() { return {}; }
+  template <class Cache>
+  [[nodiscard]] status fits(const Cache& cache) const {
+    if (const status s = detail::check_extents(states, cache.shape()); !s.ok()) return s;
+    return detail::check_observed(states, cache);
   }
   void retain(const row_id& row, const span<const index_t>& retained) const {
     const detail::state_parts p = states[row.seq].parts();

@@ -5,6 +5,10 @@
 #error "kvevict: the CPU backend is for the host's compiler: include <kvevict/cpu.hpp> in .cpp files, and CUDA's in .cu"
 #endif
 
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "kvevict: -ffast-math makes scores wrong: compile what includes <kvevict/cpu.hpp> with -fno-fast-math"
+#endif
+
 #include <Eigen/Core>
 #include <kvevict/core/types.hpp>
 #include <utility>

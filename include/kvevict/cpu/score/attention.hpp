@@ -42,10 +42,6 @@ struct source_kernel<score::attention<Gain, Weight>> {
       return {status_code::bad_input, name,
               s.window == score::all_rows ? "this policy scores with all rows: pass one query row per slot"
                                           : "there are fewer query rows than the observation window"};
-    if constexpr (Inputs::template has<input_kind::positions>) {
-      const status p = in.template get<input_kind::positions>().check(in.cache.shape(), row.row, row.length);
-      if (!p.ok()) return p;
-    }
     if constexpr (Gain::plain && !given<Inputs> && Inputs::template has<input_kind::log_sum_exp>) {
       if (in.template get<input_kind::log_sum_exp>().data == nullptr)
         return {status_code::bad_pointer, "log_sum_exp", "the log-sum-exp is null"};

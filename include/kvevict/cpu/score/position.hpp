@@ -9,20 +9,11 @@
 
 namespace kvevict::detail {
 
-template <class Inputs>
-status check_positions(const Inputs& in) {
-  if constexpr (Inputs::template has<input_kind::positions>)
-    if constexpr (requires { in.template get<input_kind::positions>().data; })
-      if (in.template get<input_kind::positions>().data == nullptr)
-        return {status_code::bad_pointer, "positions", "the positions are null"};
-  return {};
-}
-
 template <>
 struct source_kernel<score::recency> {
   template <class Inputs>
-  static status check(const score::recency&, const Inputs& in, const score::row_context&) {
-    return check_positions(in);
+  static status check(const score::recency&, const Inputs&, const score::row_context&) {
+    return {};
   }
   static void plan(const score::recency&, const scratch_extent&, carver&) {}
   template <class Inputs>
@@ -37,8 +28,8 @@ struct source_kernel<score::recency> {
 template <>
 struct source_kernel<score::random> {
   template <class Inputs>
-  static status check(const score::random&, const Inputs& in, const score::row_context&) {
-    return check_positions(in);
+  static status check(const score::random&, const Inputs&, const score::row_context&) {
+    return {};
   }
   static void plan(const score::random&, const scratch_extent&, carver&) {}
   template <class Inputs>
@@ -54,8 +45,8 @@ struct source_kernel<score::random> {
 template <>
 struct stage_kernel<score::random_share> {
   template <class Inputs>
-  static status check(const score::random_share&, const Inputs& in, const score::row_context&) {
-    return check_positions(in);
+  static status check(const score::random_share&, const Inputs&, const score::row_context&) {
+    return {};
   }
   static void plan(const score::random_share&, const scratch_extent&, carver&) {}
   template <class Inputs>

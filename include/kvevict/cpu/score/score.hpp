@@ -71,6 +71,10 @@ template <class Policy, class Inputs>
     const row_plan plan = plan_row(policy, in, row);
     if (const status s = check(plan); !s.ok()) return s;
     if (plan.whole && !score_whole_rows) continue;
+    if constexpr (Inputs::template has<input_kind::positions>) {
+      const status s = in.template get<input_kind::positions>().check(shape, row, in.cache.length(row));
+      if (!s.ok()) return s;
+    }
     const status s = kernel_for<decltype(scorer)>::check(scorer, in, context_of<Policy>(plan, row, in));
     if (!s.ok()) return s;
     if constexpr (score::layer_wide<std::remove_cvref_t<decltype(scorer)>>)

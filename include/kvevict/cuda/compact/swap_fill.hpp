@@ -171,6 +171,10 @@ template <class Block>
     });
     moves += here;
   }
+  b.each([&](int t) {
+    KVEVICT_ROLLED for (offset_t k = offset_t{count} + t; k < length; k += b.threads())
+        b.store(t, &order(row, static_cast<index_t>(k)), static_cast<index_t>(k));
+  });
   return least(moves, least(holes, count));
 }
 

@@ -53,7 +53,11 @@ template <row_feed Feed>
 struct moved_states {
   device_states<Feed> states;
 
-  [[nodiscard]] status check() const { return states.check(); }
+  [[nodiscard]] static status check() { return {}; }
+  template <class Cache>
+  [[nodiscard]] status fits(const Cache& cache) const {
+    return check_extents(states, cache.shape());
+  }
   [[nodiscard]] KVEVICT_HOST_DEVICE static constexpr index_t parts() { return 1; }
   template <class Block>
   KVEVICT_HOST_DEVICE void retain(Block& b, const row_id& row, const row_moves& kept) const {

@@ -57,7 +57,7 @@ struct device_states {
   device_states(const Policy& policy, const sequence_extent& extent, const workspace& states,
                 const index_t* table = nullptr)
       : layout(detail::header_of<Feed>(policy, extent)),
-        stride(detail::state_bytes(layout)),
+        stride(layout.plausible() ? detail::state_bytes(layout) : 0),
         bytes(states),
         which(table) {}
 
@@ -80,19 +80,26 @@ device_states(const Policy&, const sequence_extent&, const workspace&, const ind
 
 namespace detail {
 
-/// States that were started for this policy and fit this cache, as far as the host knows.
-template <class Policy, row_feed Feed, class Inputs>
-[[nodiscard]] status check_states(const Policy& policy, const device_states<Feed>& states, const Inputs& in) {
-  if (const status s = check(policy); !s.ok()) return s;
-  if (const status s = check_entries(in.cache); !s.ok()) return s;
+/// States of such extents, one per sequence, as far as the host knows.
+template <row_feed Feed>
+[[nodiscard]] status check_extents(const device_states<Feed>& states, const cache_shape& shape) {
   if (const status s = states.check(); !s.ok()) return s;
-  const cache_shape shape = in.cache.shape();
   const state_header& h = states.layout;
   const offset_t needed = states.stride * shape.seqs;
   if (states.which == nullptr && states.bytes.size() < needed)
     return {status_code::small_output, "states", "there must be one state per sequence of the cache", needed};
   if (h.layers != shape.layers || h.kv_heads != shape.kv_heads)
     return {status_code::bad_shape, "states", "a state was started for other layers or kv_heads"};
+  return {};
+}
+
+/// States that were started for this policy and fit this cache, as far as the host knows.
+template <class Policy, row_feed Feed, class Inputs>
+[[nodiscard]] status check_states(const Policy& policy, const device_states<Feed>& states, const Inputs& in) {
+  if (const status s = check(policy); !s.ok()) return s;
+  if (const status s = check_entries(in.cache); !s.ok()) return s;
+  if (const status s = check_extents(states, in.cache.shape()); !s.ok()) return s;
+  const state_header& h = states.layout;
   const row_memory m = memory_of(policy.scorer());
   if (h.window != m.window || h.sums != m.sums)
     return {status_code::bad_input, "states", "a state was started for a policy that remembers other rows"};
