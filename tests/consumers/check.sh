@@ -1,27 +1,61 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# check.sh WAY SOURCE INSTALLED WORK CXX: builds and runs main.cpp as a user of the library would.
+# check.sh WAY SOURCE INSTALLED WORK CXX: builds and runs cpu.cpp or kvevict.cpp, named after the target that they
+# need, as a user of the library would.
 set -euo pipefail
 way=$1 source=$2 installed=$3 work=$4 cxx=$5
 here=$source/tests/consumers
 rm -rf "$work"
 mkdir -p "$work"
-configure() { cmake -S "$here/$1" -B "$work" -DCMAKE_CXX_COMPILER="$cxx" "${@:2}"; }
-build() { cmake --build "$work" && (cd "$work" && ctest --output-on-failure); }
+configure() {
+  rm -rf "$work/build"
+  cmake -S "$1" -B "$work/build" -DCMAKE_CXX_COMPILER="$cxx" -DLINKED=cpu "${@:2}"
+}
+build() { cmake --build "$work/build" && (cd "$work/build" && ctest --output-on-failure); }
+refused() {  # TEXT SOURCE OPTION...
+  if configure "${@:2}" >"$work/log" 2>&1; then
+    echo "accepted: ${*:2}"
+    exit 1
+  fi
+  grep -q "$1" "$work/log" || { cat "$work/log" && exit 1; }
+}
+install() {
+  configure "$source" -DKVEVICT_BUILD_TESTS=OFF -DKVEVICT_BUILD_EXAMPLES=OFF "$@"
+  cmake --install "$work/build" --prefix "$work/installed"
+}
+find_package() {  # LINKED PREFIX
+  configure "$here/package" -DLINKED="$1" -DCMAKE_PREFIX_PATH="$2" -DWANTED=0.1 && build
+}
+pkg_config() {  # LINKED PATH
+  export PKG_CONFIG_PATH=$2
+  read -ra flags <<<"$(pkg-config --cflags --libs kvevict)"
+  "$cxx" -std=c++20 "$here/$1.cpp" "${flags[@]}" -o "$work/consumer"
+  "$work/consumer"
+}
 case $way in
-  find_package) configure package -DCMAKE_PREFIX_PATH="$installed" -DWANTED=0.1 && build ;;
-  refused_version)
-    if configure package -DCMAKE_PREFIX_PATH="$installed" -DWANTED=99 >"$work/log" 2>&1; then
-      echo "version 99 was accepted"
-      exit 1
-    fi
-    grep -q 'compatible with' "$work/log"
+  find_package) find_package cpu "$installed" ;;
+  refused_version) refused 'compatible with' "$here/package" -DCMAKE_PREFIX_PATH="$installed" -DWANTED=99 ;;
+  add_subdirectory) configure "$here/subdirectory" -DKVEVICT="$source" && build ;;
+  pkg_config) pkg_config cpu "$installed/share/pkgconfig:$installed/lib/pkgconfig" ;;
+  directories)  # relative ones are found after a move
+    for directories in "include/kv share" "inc/kv usr/share" "$work/absolute share"; do
+      read -r headers data <<<"$directories"
+      install -DCMAKE_INSTALL_INCLUDEDIR="$headers" -DCMAKE_INSTALL_DATADIR="$data"
+      rm -rf "$work/moved"
+      mv "$work/installed" "$work/moved"
+      find_package kvevict "$work/moved/${data%share}"
+      pkg_config kvevict "$work/moved/$data/pkgconfig"
+      rm -rf "$work/absolute"
+    done
     ;;
-  add_subdirectory) configure subdirectory -DKVEVICT="$source" && build ;;
-  pkg_config)
-    export PKG_CONFIG_PATH=$installed/share/pkgconfig:$installed/lib/pkgconfig
-    read -ra flags <<<"$(pkg-config --cflags --libs kvevict)"
-    "$cxx" -std=c++20 "$here/main.cpp" "${flags[@]}" -o "$work/consumer"
-    "$work/consumer"
+  without_eigen)
+    without=-DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON
+    install "$without"
+    for user in "package -DCMAKE_PREFIX_PATH=$work/installed -DWANTED=0.1" "subdirectory -DKVEVICT=$source"; do
+      read -ra user <<<"$here/$user"
+      refused 'kvevict::cpu needs Eigen 3.4' "${user[@]}" "$without"
+      configure "${user[@]}" "$without" -DLINKED=kvevict
+      build
+    done
     ;;
 esac
