@@ -99,6 +99,10 @@ TEST_CASE("freed blocks: bad input changes nothing") {
          status_code::bad_pointer, "layout");
   expect(free_blocks(paged_per_layer(table.data(), 2, 4, 2, 8, 3), shape, lengths, 0, {held.data()}, freed, count),
          status_code::bad_shape, "layout");
-  const index_t too_long[] = {9, 1};
+  const index_t too_long[] = {9, 1}, negative[] = {1, -1};
   expect(free_blocks(layout, shape, too_long, 0, {held.data()}, freed, count), status_code::bad_shape, "counts");
+  expect(free_blocks(layout, shape, negative, 0, {held.data()}, freed, count), status_code::bad_shape, "counts");
+  const index_t* const none = nullptr;
+  expect(free_blocks(layout, shape, none, 0, {held.data()}, freed, count), status_code::bad_shape, "lengths");
+  expect(free_blocks(layout, shape, index_t{-1}, 0, {held.data()}, freed, count), status_code::bad_shape, "lengths");
 }

@@ -77,6 +77,7 @@ TEST_CASE("both compactions move as little as they can, whatever is retained") {
       REQUIRE(place < m);
       CHECK(keys[std::size_t(place)] == float(before[std::size_t(slots[std::size_t(k)])]));
     }
+    for (index_t k = m; k < length; ++k) CHECK(order[std::size_t(k)] == k);  // of slots that are appended later
     std::vector<index_t> places(order.begin(), order.begin() + m);
     std::sort(places.begin(), places.end());
     for (index_t k = 0; k < m; ++k) CHECK(places[std::size_t(k)] == k);
@@ -94,7 +95,7 @@ TEST_CASE("swap-fill: bad orders are refused, nothing moves") {
   const key_cache c{cache_shape{1, 1, 1}, 3, entries{keys.data(), one, 1}};
   std::vector<index_t> slots{2};
   std::vector<offset_t> offsets{0, 1};
-  for (std::vector<index_t> order : {std::vector<index_t>{0, 1, 3}, {0, -1, 2}}) {
+  for (std::vector<index_t> order : {std::vector<index_t>{0, 1, 3}, {0, -1, 2}, {2, 2, 2}, {1, 1, 1}, {0, 0, 2}}) {
     const status s = swap_fill(cpu{}, c, token_order{order.data(), one}, selection{slots, offsets});
     CHECK(s.code == status_code::bad_input);
     CHECK(std::string(s.argument) == "order");

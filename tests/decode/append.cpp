@@ -97,6 +97,27 @@ TEST_CASE("append: keys alone; a full row is refused though it has no values") {
   CHECK(keys == std::vector<float>{-1, -1, 1, -1, 3, -1});
 }
 
+TEST_CASE("append: the blocks of new slots must be in the table, others need not") {
+  std::vector<float> pool(3 * 4, -1.F), k{1, 2, 3};
+  std::vector<index_t> table{2, -1, -1, 1}, lengths{3, 4};
+  const key_cache to{cache_shape{1, 1, 2}, lengths.data(),
+                     entries{pool.data(), paged_per_row(table.data(), 2, 4, 1), 1}};
+  const auto added = [&](const index_t* n) {
+    return key_cache{cache_shape{1, 1, 2}, n, entries{k.data(), hnd(1, 2, 1, 1), 1}};
+  };
+  const index_t second[] = {0, 1}, first[] = {1, 0};
+  REQUIRE(append(cpu{}, added(second), to, lengths).ok());
+  CHECK(pool[4] == 2);
+  REQUIRE(append(cpu{}, added(first), to, lengths).ok());
+  CHECK(pool[11] == 1);
+  const auto before = pool;
+  const status none = append(cpu{}, added(first), to, lengths);
+  CHECK(none.code == status_code::bad_shape);
+  CHECK(std::string(none.argument) == "to");
+  CHECK(pool == before);
+  CHECK(lengths == std::vector<index_t>{4, 5});
+}
+
 TEST_CASE("append: bad input") {
   std::vector<float> memory(64);
   std::vector<index_t> lengths{0, 0}, one{0};

@@ -256,6 +256,92 @@ TEST_CASE("shares of a budget refer to the prompt") {
   CHECK(s.length(0) == prompt / 2);
 }
 
+TEST_CASE("a policy that reads no rows is told of slots alone") {
+  const knorm policy{.budget = slots(8)};
+  const host::problem p(2, 1, 16, 8, 4, 1);
+  const sequence_extent extent{.shape = {1, 1, 2}, .capacity = 32};
+  std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
+  const decode_state state{workspace_of(memory)};
+  host::scratch room(1 << 20);
+  REQUIRE(start(policy, extent, state).ok());
+  REQUIRE(observe(cpu{}, policy, state, inputs{p.cache()}, room.get()).ok());
+  CHECK(state.length({}) == 16);
+}
+
+TEST_CASE("states: queries of other dims are refused, and so are restored bytes whose lengths cannot be") {
+  const snapkv<> policy{.budget = slots(8), .window = 4};
+  const host::problem p(2, 2, 16, 8, 4, 16);
+  host::scratch room(1 << 20);
+  for (const index_t dims : {4, 16}) {
+    const sequence_extent extent{.shape = {1, 1, 2}, .capacity = 32, .query_heads = 4, .head_dim = dims};
+    std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
+    const decode_state state{workspace_of(memory)};
+    REQUIRE(start(policy, extent, state).ok());
+    const auto fresh = memory;
+    const status s = observe(cpu{}, policy, state, p.in(), room.get());
+    CHECK(s.code == status_code::bad_shape);
+    CHECK(std::string(s.argument) == "head_dim");
+    CHECK(std::memcmp(memory.data(), fresh.data(), memory.size() * 64) == 0);
+  }
+  const sequence_extent extent{.shape = {1, 1, 2}, .capacity = 32, .query_heads = 4, .head_dim = 8};
+  std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
+  const decode_state state{workspace_of(memory)};
+  REQUIRE(start(policy, extent, state).ok());
+  REQUIRE(observe(cpu{}, policy, state, p.in(), room.get()).ok());
+  REQUIRE(state.check().ok());
+  for (const index_t length : {-100, 17, 33, 1000}) {  // 17: more than it has seen
+    state.parts().lengths[1] = length;
+    CHECK(state.check().code == status_code::bad_input);
+    CHECK(observe(cpu{}, policy, state, p.in(), room.get()).code == status_code::bad_input);
+  }
+  // Extents that start refuses have no size.
+  for (sequence_extent e : {sequence_extent{.shape = {-2, 1, 2}, .capacity = 32, .query_heads = 4, .head_dim = 8},
+                            {.shape = {1, 1, 2}, .capacity = -1, .query_heads = 4, .head_dim = 8},
+                            {.shape = {1, 1, 2}, .capacity = 32, .query_heads = 4, .head_dim = -8}})
+    CHECK(state_bytes(policy, e) == 0);
+}
+
+TEST_CASE("a compaction refuses states of another cache, and such as have not seen its slots") {
+  const h2o policy{.budget = slots(8)};
+  const host::problem p(2, 2, 16, 8, 4, 16);
+  std::vector<float> keys = p.keys, values = p.values;
+  const cache view{cache_shape{1, 1, 2}, 16, entries{keys.data(), hnd(1, 2, 16, 8), 8},
+                   entries{values.data(), hnd(1, 2, 16, 4), 4}};
+  std::vector<index_t> slots_of{3, 5, 1, 2};
+  std::vector<offset_t> offsets{0, 2, 4};
+  const selection kept{slots_of, offsets};
+  host::scratch room(1 << 20);
+  const auto with_state = [&](const cache_shape& shape, index_t capacity, const auto& call) {
+    const sequence_extent extent{.shape = shape, .capacity = capacity, .query_heads = 2 * shape.kv_heads};
+    std::vector<cache_line> memory(cache_lines(state_bytes(policy, extent)));
+    const decode_state state{workspace_of(memory)};
+    REQUIRE(start(policy, extent, state).ok());
+    const auto before = memory;
+    const status s = call(state);
+    CHECK(std::memcmp(memory.data(), before.data(), memory.size() * 64) == 0);
+    CHECK(keys == p.keys);
+    CHECK(values == p.values);
+    return std::string(s.argument);
+  };
+  const auto compact = [&](const auto& state) { return compact_in_place(cpu{}, view, kept, side(state)); };
+  CHECK(with_state({1, 1, 2}, 32, compact) == "length");  // has seen nothing
+  CHECK(with_state({1, 1, 1}, 32, compact) == "states");
+  CHECK(with_state({2, 1, 2}, 32, compact) == "states");
+  CHECK(with_state({1, 1, 2}, 32, [&](const auto& state) {
+          return compact(std::vector<decode_state<>>{state, state});
+        }) == "states");
+  std::vector<float> to(keys.size()), values_to(values.size());
+  const cache other{cache_shape{1, 1, 2}, 16, entries{to.data(), hnd(1, 2, 16, 8), 8},
+                    entries{values_to.data(), hnd(1, 2, 16, 4), 4}};
+  CHECK(with_state({1, 1, 2}, 32, [&](const auto& state) { return gather(cpu{}, view, kept, other, side(state)); }) ==
+        "length");
+  std::vector<index_t> order(32);
+  for (std::size_t i = 0; i < 32; ++i) order[i] = index_t(i % 16);
+  CHECK(with_state({1, 1, 2}, 32, [&](const auto& state) {
+          return swap_fill(cpu{}, view, token_order{order.data(), hnd(1, 2, 16, 1)}, kept, side(state));
+        }) == "length");
+}
+
 TEST_CASE("bad states and bad calls are refused and nothing changes") {
   const h2o policy{.budget = slots(8)};
   const sequence_extent extent{

@@ -222,7 +222,8 @@ TEST_CASE("select and score_rows: scores and pools") {
   check_refused(run(policy, {two, {scores.data(), nullptr, 2}}), bad_pointer, "scores");
   check_refused(run(policy, {two, {scores.data(), offsets.data(), 3}}), bad_shape, "scores");
   check_refused(run(policy, {{1, 1, 0}, {scores.data(), offsets.data(), 2}}), bad_shape, "kv_heads");
-  const std::vector<offset_t> falling{0, 10, 5}, empty{0, 10, 10};
+  const std::vector<offset_t> falling{0, 10, 5}, empty{0, 10, 10}, far{std::numeric_limits<offset_t>::min(), 10, 20};
+  check_refused(run(policy, {two, {scores.data(), far.data(), 2}}), bad_shape, "scores");
   check_refused(run(policy, {two, {scores.data(), falling.data(), 2}}), bad_shape, "scores");
   check_refused(run(policy, {two, {scores.data(), empty.data(), 2}}), bad_shape, "scores");
   const index_t pools[] = {0, 2}, negative[] = {-1, 0};
@@ -251,6 +252,60 @@ TEST_CASE("layer mean refuses heads of different length") {
                    entries{p.values.data(), hnd(1, 2, 40, 4), index_t{4}}};
   const inputs in{view, query_view{entries{p.queries.data(), hnd(1, 2, 40, 8), index_t{8}}, index_t{2}, index_t{1}}};
   check_refused(host::evict(tova{.budget = slots(20)}, in).status, status_code::bad_shape, "length");
+}
+
+TEST_CASE("positions are positions, whatever a policy makes of them") {
+  using enum status_code;
+  const problem p(1, 1, 4, 8, 4, 4);
+  const auto with = [&](const auto& policy, const std::vector<index_t>& positions, const index_t* seen = nullptr) {
+    const position_view view{positions.data(), strided{.slot = 1}, seen};
+    return host::evict(policy, inputs{p.cache(), p.query_rows(), view}).status;
+  };
+  const auto check_policy = [&](const auto& policy) {
+    CHECK(with(policy, {0, 4, 5, 9}).ok());
+    for (const std::vector<index_t>& bad : {std::vector<index_t>{0, 4, 4, 9}, {0, 5, 4, 9}, {-1, 4, 5, 9}})
+      check_refused(with(policy, bad), bad_input, "positions");
+    const index_t most = std::numeric_limits<index_t>::max(), seen = 9, least = std::numeric_limits<index_t>::min();
+    check_refused(with(policy, {0, 4, 5, most}), bad_input, "positions");  // its tokens could not be counted
+    check_refused(with(policy, {0, 4, 5, 9}, &seen), bad_input, "positions");
+    check_refused(with(policy, {0, 4, 5, 9}, &least), bad_input, "positions");
+  };
+  check_policy(streaming_llm{.budget = slots(2), .sinks = 1});
+  check_policy(kvevict::random{.budget = slots(2)});
+  check_policy(knorm{.budget = slots(2)});
+  check_policy(tova{.budget = slots(2)});
+  check_policy(nacl{.budget = slots(2), .window = 1});
+}
+
+TEST_CASE("shares that are no numbers") {
+  for (const double p : {std::nan(""), -1e300, -1e9, -1.0}) CHECK(percent(p).negative());
+  for (const double p : {1e9, 1e300, double(INFINITY)}) CHECK(percent(p) == percent(214700));
+  check_refused(evict_call{}.run(knorm{.budget = percent(std::nan(""))}), status_code::bad_budget, "budget");
+}
+
+TEST_CASE("extents that cannot be counted need nothing, and the call says what is wrong") {
+  using enum status_code;
+  const std::vector<float> memory(64);
+  std::vector<index_t> kept(8);
+  std::vector<offset_t> offsets(2);
+  const index_t lowest = std::numeric_limits<index_t>::min(), most = std::numeric_limits<index_t>::max();
+  const auto refused = [&](const cache_shape& shape, index_t length, index_t dims, const char* argument) {
+    const entries e{memory.data(), strided{}, dims};
+    const inputs in{cache{shape, length, e, e}, query_view{e, 2, index_t{4}}};
+    const auto with = [&](const auto& policy) {
+      CHECK(selection_capacity(policy, in) == 0);
+      CHECK(workspace_bytes(cpu{}, policy, in) == 0);
+      check_refused(evict(cpu{}, policy, in, selection{kept, offsets}, workspace{}), bad_shape, argument);
+    };
+    with(snapkv<>{.budget = slots(3), .window = 2, .pool_width = 1});
+    with(adakv{knorm{.budget = slots(2)}});
+  };
+  refused({70000, 70000, 1}, 4, 4, "shape");
+  refused({-2, 1, -1}, 4, 4, "layers");
+  refused({1, 1, 1}, lowest, 4, "length");
+  refused({1, 1, 1}, most, 4, "length");
+  refused({1, 1, 1}, 4, lowest, "keys");
+  refused({1, 1, 1}, 4, most, "keys");
 }
 
 TEST_CASE("measuring a workspace for inputs that evict will refuse") {

@@ -39,6 +39,8 @@ TEST_CASE("options reach the policy") {
         "ada_snapkv:window=32,pool=max,pool_width=7,sinks=0,floor=0.5,safeguard=minimum");
   CHECK(round_trip("h2o:recent=25%") == "h2o:recent=25%,sinks=0");
   CHECK(round_trip("streaming_llm") == "streaming_llm:sinks=4");
+  CHECK(round_trip("snapkv:recent=window") == round_trip("snapkv"));
+  CHECK(round_trip("snapkv:recent=5") != round_trip("snapkv"));
 }
 
 TEST_CASE("mistakes get a sentence that says what would be right") {
