@@ -72,11 +72,16 @@ int main(int argc, char** argv) try {
   app.add_option("--policy", specs, "SPEC = [ada_]name[:option=value,...]; repeat for several; default: all of them")
       ->expected(1)
       ->take_all();
-  app.add_option("--budget", budget_text, "slots kept per row, or a share such as 25% (default)");
-  app.add_option("--layers", layer_list, "layers to run, for instance 0,7 (default: all in the file)")->delimiter(',');
+  app.add_option("--budget", budget_text, "slots kept per row, or a share of the prompt such as 25% (default)");
+  app.add_option(
+         "--layers", layer_list,
+         "layers to run, for instance 0,7 (default: all in the file); PyramidKV's budgets go by all in the file")
+      ->delimiter(',');
   app.add_option("--future", future, "the last M tokens come after eviction and test it (default 0)");
-  auto* decode = app.add_option(
-      "--decode", every, "append the future tokens one by one and evict rows that hold W slots above the budget");
+  auto* decode = app.add_option("--decode", every,
+                                "append the future tokens one by one and evict rows that hold W slots above the budget "
+                                "(where heads share budgets: "
+                                "a layer that holds W per head above their sum)");
   app.add_option("--backend", backend,
                  "cpu (default), or cuda: run on the device as well and say how far the two agree; slots, figures and "
                  "times are then the device's");
@@ -96,7 +101,8 @@ int main(int argc, char** argv) try {
   };
   kvevict::amount budget;
   if (!kvevict::parse_amount(budget_text, budget) || budget == kvevict::amount{})
-    return refuse("--budget: '" + budget_text + "' is neither a number of slots above 0 nor a share such as 25%");
+    return refuse("--budget: '" + budget_text +
+                  "' is neither a number of slots above 0 nor a share up to 100%, such as 25%");
   if (decode->count() > 0 && every < 1)
     return refuse("--decode: " + std::to_string(every) + " slots above the budget; pass at least 1");
   if (every > 0 && future < 1) return refuse("--decode: there is no token to decode; pass --future M");
@@ -132,7 +138,8 @@ int main(int argc, char** argv) try {
         return refuse("--future: " + std::to_string(future) + " of " + std::to_string(capture.length) +
                       " tokens leave no prompt; pass 0 to " + std::to_string(capture.length - 1));
       if (future > capture.rows)
-        return refuse("--future: the file has only the last " + std::to_string(capture.rows) + " query rows");
+        return refuse("--future: the file has only the last " + std::to_string(capture.rows) +
+                      " query rows; pass at most that, or capture more (capture.py --rows)");
       c.length = capture.length - future;
       c.kv_heads += capture.kv_heads;
       c.entry_bytes += static_cast<double>(capture.element_bytes) * (capture.dim + capture.value_dim) /

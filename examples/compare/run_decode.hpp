@@ -93,7 +93,7 @@ void decode_kind(const layer_capture& capture, const task& what, policy_run& of)
       layer_run& layer = of.layers.back();
       layer.evictions.clear();
       const kvevict::status s = decode(policy, capture, what, layer);
-      if (!s.ok()) of.problem = std::string(s.argument) + ": " + s.sentence;
+      if (!s.ok()) of.problem = "along decode, " + problem_of(s);
       layer.retained = layer.at(what.future, capture.length - what.future);
     }
   }));  // run_policy has reported what is wrong with the spec

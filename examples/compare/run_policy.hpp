@@ -121,9 +121,9 @@ void run_kind(const layer_capture& capture, const task& what, policy_run& of) {
         if (what.on_device) run_there_too(policy, capture, what, of, result);
         of.layers.push_back(std::move(result));
       } else {
-        problem = std::string(s.argument) + ": " + s.sentence;
-        if (s.code == kvevict::status_code::bad_budget && s.needed > 0)
-          problem += " [at least " + std::to_string(s.needed) + "]";
+        problem = problem_of(s);
+        if (s.code == kvevict::status_code::bad_input)
+          problem += " [the file has " + std::to_string(capture.rows - what.future) + " before the future]";
       }
     }
   });

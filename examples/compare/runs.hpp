@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kvevict/core/amount.hpp>
+#include <kvevict/core/status.hpp>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,12 @@ struct policy_run {
   std::string problem{};  ///< why the policy could not run; empty if it did
   std::vector<layer_run> layers{};
 };
+
+/// What a refused call says, with the number that would have done where there is one.
+inline std::string problem_of(const kvevict::status& s) {
+  const bool budget = s.code == kvevict::status_code::bad_budget && s.needed > 0;
+  return std::string(s.argument) + ": " + s.sentence + (budget ? " [at least " + std::to_string(s.needed) + "]" : "");
+}
 
 /// Checks a spec without running it: nothing, or what is wrong.
 std::string check_spec(const std::string& spec);

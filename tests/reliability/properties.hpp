@@ -64,10 +64,6 @@ class engine_memory {
           table_[r * std::size_t(blocks_) + std::size_t(held_[r])] = unused_.back();
           unused_.pop_back();
         }
-    if constexpr (Kind == memory_kind::swapped)
-      for (std::size_t r = 0; r < lengths.size(); ++r)
-        for (index_t k = lengths[r]; k < lengths[r] + more; ++k)
-          order_[r * std::size_t(capacity_) + std::size_t(k)] = k;
   }
   template <class Side>
   void shrink(const selection& kept, const Side& side_of_state) {

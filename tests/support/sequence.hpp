@@ -95,8 +95,6 @@ class sequence {
                  kvevict::cache{from_->shape, added.data(), part(from_->keys, from_->dim),
                                 part(from_->values, from_->value_dim)},
                  physical(), lengths_));
-    for (index_t r = 0; r < rows; ++r)
-      for (index_t k = length(r) - n; k < length(r); ++k) order_[std::size_t(r * capacity_ + k)] = k;
     seen_ += n;
     const index_t query_heads = from_->shape.kv_heads * from_->group;
     if constexpr (Feed == row_feed::queries) {

@@ -97,6 +97,13 @@ inline bool parse(std::string_view text, budget::safeguard& out) {
   return true;
 }
 
+/// What `parse` reads.
+constexpr const char* readable(const index_t&) { return "a whole number, or 'window' where that is the default"; }
+constexpr const char* readable(const std::uint64_t&) { return "a whole number from 0 up"; }
+constexpr const char* readable(const double&) { return "a number"; }
+constexpr const char* readable(const amount&) { return "a number of slots, or a share up to 100%"; }
+constexpr const char* readable(const budget::safeguard&) { return "mixture or minimum"; }
+
 template <class T>
 std::string number_text(T number) {
   char buffer[32];
@@ -129,17 +136,20 @@ template <class Policy>
 std::string assign(Policy& policy, std::string_view name, option_text options) {
   std::string_view key, value;
   while (options.next(key, value)) {
-    bool known = false, good = true;
+    bool known = false;
+    const char* wanted = nullptr;
     Policy::options(policy, [&](const char* option, auto&& member) {
       if (key != option) return;
       known = true;
-      if constexpr (!std::is_convertible_v<decltype(member), const char*>) good = parse(value, member);
+      if constexpr (!std::is_convertible_v<decltype(member), const char*>)
+        if (!parse(value, member)) wanted = readable(member);
     });
     if (!known)
       return "unknown option '" + std::string(key) + "' of " + std::string(name) +
              "; its options (and defaults) are: " + option_names<Policy>();
-    if (!good)
-      return "cannot read the value of " + std::string(name) + ":" + std::string(key) + "=" + std::string(value);
+    if (wanted != nullptr)
+      return "cannot read " + std::string(name) + ":" + std::string(key) + "=" + std::string(value) + "; it can be " +
+             wanted;
   }
   return {};
 }
@@ -219,15 +229,16 @@ template <eviction_policy Policy>
 template <class... Own, class F>
 [[nodiscard]] std::string visit_policy(std::string_view spec, amount budget, F&& f) {
   const std::size_t colon = spec.find(':');
-  std::string_view name = spec.substr(0, colon);
+  const std::string_view full_name = spec.substr(0, colon);
+  std::string_view name = full_name;
   const spec_detail::option_text options{colon == std::string_view::npos ? std::string_view{} : spec.substr(colon + 1)};
   const bool adaptive = name.starts_with("ada_");
   if (adaptive) name.remove_prefix(4);
   const auto finish = [&](auto policy) -> std::string {
-    std::string error = spec_detail::assign(policy, name, options);
+    std::string error = spec_detail::assign(policy, full_name, options);
     if (!error.empty()) return error;
     const status s = check(policy);
-    if (!s.ok()) return std::string(name) + ": " + s.sentence;
+    if (!s.ok()) return std::string(full_name) + ": " + s.sentence;
     f(policy);
     return {};
   };

@@ -14,7 +14,9 @@
 ///
 /// The softmax includes the window's own slots and is not renormalised (SnapKV, Ada-KV, PyramidKV and TOVA agree).
 /// Reads queries and keys, or the engine's attention probabilities where they are given and the gain is plain;
-/// a log-sum-exp, where given and the gain is plain, saves the normalising pass.
+/// a log-sum-exp, where given and the gain is plain, saves the normalising pass. A row none of whose visible slots is
+/// cached any more gives 0, one that sees a key with NaN gives NaN to all slots. Exponentials are taken block by block:
+/// equal keys of two blocks may differ in the last bit, and then they do not tie.
 namespace kvevict::score {
 
 /// Every row that the inputs hold.

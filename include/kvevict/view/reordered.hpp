@@ -72,7 +72,10 @@ template <class Cache>
   const auto seen = [&](const auto& e) {
     return entries{e.data, reordered<std::remove_cvref_t<decltype(e.layout)>>{e.layout, order}, e.dim_count, e.reader};
   };
-  return cache{physical.extents, physical.lengths, seen(physical.key_entries), seen(physical.value_entries)};
+  if constexpr (cache_with_values<Cache>)
+    return cache{physical.extents, physical.lengths, seen(physical.key_entries), seen(physical.value_entries)};
+  else
+    return key_cache{physical.extents, physical.lengths, seen(physical.key_entries)};
 }
 
 }  // namespace kvevict

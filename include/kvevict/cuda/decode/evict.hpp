@@ -161,8 +161,7 @@ KVEVICT_HOST_DEVICE void columns_of_row(Block& b, const Task& task, const row_id
   }
 }
 
-/// Keys and values of the retained slots into the holes of the front, with the fewest moves. Behind the last slot the
-/// order is that of the slots again, where new ones will come.
+/// Keys and values of the retained slots into the holes of the front, with the fewest moves.
 template <class Block, class Task>
 KVEVICT_HOST_DEVICE void swap_entries(Block& b, const Task& task, const row_id& row, index_t length,
                                       const index_t* retained, index_t count) {
@@ -171,9 +170,6 @@ KVEVICT_HOST_DEVICE void swap_entries(Block& b, const Task& task, const row_id& 
   const auto shared = plan_memory<Block>::take(b);
   const index_t moves = plan_row_swaps(b, task.order, row, length, retained, count, {sources, holes, nullptr}, shared);
   b.sync();
-  b.each([&](int t) {
-    for (index_t k = count + t; k < length; k += b.threads()) b.store(t, &task.order(row, k), k);
-  });
   task.moved.each([&](const auto& m, index_t) {
     by_pieces(m, [&]<class Piece>(const Piece&) {
       auto entries = hold_plain<Piece>(b, m, row, sources, holes, moves, m.pieces);
