@@ -137,8 +137,8 @@ template <class Block>
 /// Where the entries of a row go, by one block: with m retained tokens, the evicted tokens that lie below m are the
 /// holes and the retained ones that lie at m or behind it the survivors. The i-th survivor goes into the i-th hole,
 /// both counted in token order; the order becomes that of the retained tokens, and behind them that of the slots, where
-/// new ones will come. Returns how many move: sources[i] to
-/// holes[i], or, where places are listed, sources[k] to places[k] for every retained token.
+/// new ones will come. Returns how many move: sources[i] to holes[i], or, where places are listed, sources[k] to
+/// places[k] for every retained token.
 template <class Block>
 [[nodiscard]] KVEVICT_HOST_DEVICE index_t plan_row_swaps(Block& b, const token_order& order, const row_id& row,
                                                          index_t length, const index_t* retained, index_t count,
@@ -173,8 +173,7 @@ template <class Block>
     moves += here;
   }
   b.each([&](int t) {
-    KVEVICT_ROLLED for (offset_t k = offset_t{count} + t; k < length; k += b.threads())
-        b.store(t, &order(row, static_cast<index_t>(k)), static_cast<index_t>(k));
+    KVEVICT_ROLLED for (index_t k = count + t; k < length; k += b.threads()) b.store(t, &order(row, k), k);
   });
   return least(moves, least(holes, count));
 }
