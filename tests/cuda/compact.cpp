@@ -225,8 +225,8 @@ TEST_CASE("kernels: swap-fill makes the CPU's moves and leaves its order") {
                   .ok());
       REQUIRE(same(copy.memory.keys, expected.memory.keys));
       REQUIRE(same(copy.memory.values, expected.memory.values));
-      for (index_t r = 0; r < c.shape.rows(); ++r)  // behind what is retained, an order means nothing
-        for (index_t k = 0; k < kept.view()[r].size(); ++k)
+      for (index_t r = 0; r < c.shape.rows(); ++r)  // behind what is retained too, for slots to come
+        for (index_t k = 0; k < c.lengths[std::size_t(r)]; ++k)
           REQUIRE(copy.order()(c.shape.row(r), k) == expected.order()(c.shape.row(r), k));
       REQUIRE(got == wanted);
     }
@@ -242,7 +242,7 @@ TEST_CASE("kernels: swap-fill of a row that is planned in several stretches") {
   simulated_swap_fill(copy.physical(), copy.order(), kept.moves(), 256, 1, 5);
   REQUIRE(swap_fill(cpu{}, expected.physical(), expected.order(), kept.view()).ok());
   REQUIRE(same(copy.memory.keys, expected.memory.keys));
-  for (index_t k = 0; k < kept.view()[0].size(); ++k) REQUIRE(copy.order()({}, k) == expected.order()({}, k));
+  for (index_t k = 0; k < 70000; ++k) REQUIRE(copy.order()({}, k) == expected.order()({}, k));
 }
 
 TEST_CASE("kernels: 16 bytes at a time only where every entry starts at such a place") {

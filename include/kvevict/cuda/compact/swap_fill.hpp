@@ -184,11 +184,11 @@ KVEVICT_HOST_DEVICE void plan_swaps(Block& b, const swap_task<Cache>& task) {
   const auto shared = plan_memory<Block>::take(b);
   const row_id row = task.cache.shape().row(b.index());
   const index_t count = task.kept.count(row.index);
-  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;  // without room it may point anywhere
+  const index_t length = task.kept.has(row.index) ? task.cache.length(row) : 0;  // otherwise nothing of it changes
+  const offset_t begin = count > 0 ? task.kept.offsets[row.index] : 0;           // without room it may point anywhere
   const swap_memory& m = task.memory;
   const row_swaps to{m.sources + begin, m.holes + begin, m.places != nullptr ? m.places + begin : nullptr};
-  const index_t moves =
-      plan_row_swaps(b, task.order, row, task.cache.length(row), task.kept.slots + begin, count, to, shared);
+  const index_t moves = plan_row_swaps(b, task.order, row, length, task.kept.slots + begin, count, to, shared);
   b.each([&](int t) {
     if (t == 0) b.store(t, m.moves + row.index, moves);
   });
