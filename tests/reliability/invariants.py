@@ -173,6 +173,12 @@ bug("Swap-fill moves as few entries as can be", "off by one", "cpu/compact/swap_
     "if (place < m) continue;", "if (place < m - 1) continue;", "compact")
 bug("Swap-fill fills only holes that evicted tokens leave", "<= for <", "cpu/compact/swap_fill.hpp",
     "order(row, evicted) < m", "order(row, evicted) <= m", "compact")
+bug("Behind what is retained a token order is that of the slots", "left as it was", "cpu/compact/swap_fill.hpp",
+    "for (index_t k = m; k < length; ++k) order(row, k) = k;", "", "compact")
+bug("A token order has every slot once", "the sums are not compared", "view/reordered.hpp",
+    "sums == 0 && squares == 0", "sums + squares != 1", "compact")
+bug("A negative length frees nothing", "taken as none", "compact/blocks.hpp",
+    "length < 0 ? most_slots : length", "length", "compact")
 bug("A key turns to its new position", "the sign", "cpu/compact/rotate.hpp",
     "static_cast<offset_t>(after(j)) - before(j)", "static_cast<offset_t>(before(j)) - after(j)", "compact")
 bug("The pairs of RoPE are the model's", "the two kinds swapped", "cpu/detail/turn_key.hpp",
@@ -183,6 +189,8 @@ bug("New entries go behind the last slot", "off by one", "cpu/decode/append.hpp"
     "copy_slot(added, to, row, i, first + i)", "copy_slot(added, to, row, i, first + i - (first > 0 ? 1 : 0))", "decode")
 bug("Every row belongs to one worker's piece", "its first row to none", "cpu/detail/pieces.hpp",
     "if (before >= first) task(t, worker);", "if (before > first) task(t, worker);", "threads")
+bug("A new slot lies in a block that the table names", "negative numbers are blocks", "view/paged.hpp",
+    "max_blocks + b] < 0", "max_blocks + b] < -7", "decode")
 bug("A full row is refused", "the new slots are not counted", "cpu/decode/append.hpp",
     "bool fits = has_room(to.keys(), row, length + more);", "bool fits = has_room(to.keys(), row, length);",
     "decode")
@@ -208,6 +216,12 @@ bug("The remembered rows come in the order of their tokens", "the order of the r
     "(seen - least(h.window, seen) + slot) % h.window", "slot % h.window", "decode")
 bug("A share of the budget refers to the prompt", "to what is cached", "decode/parts.hpp",
     "return prompt > 0 ? prompt : length;", "return prompt > length ? prompt : length;", "decode")
+bug("Queries have the dims that a state was started for", "not compared", "cpu/decode/observe.hpp",
+    "rows.entries.dims() != h.head_dim", "rows.entries.dims() == -1", "decode")
+bug("States move along with the cache that they have seen", "not compared", "cpu/decode/side.hpp",
+    "return detail::check_observed(states, cache);", "return {};", "decode")
+bug("The rows of a restored state fit it", "lengths are taken as they are", "decode/state.hpp",
+    "p.lengths[r] > least(p.header->capacity, p.seen[r])", "p.lengths[r] > most_slots", "decode")
 bug("A state that was cut short is refused", "its size is not compared", "decode/state.hpp",
     "if (bytes_.size() < needed) return", "if (bytes_.size() < 0) return", "decode")
 
@@ -460,6 +474,10 @@ bug("A survivor lies at the new end or behind it", "> for >=", "cuda/compact/swa
     "found[t] = place[t] >= count ? 1 : 0;", "found[t] = place[t] > count ? 1 : 0;", on_compact)
 bug("Holes of later stretches of a row lie behind the first", "at the front", "cuda/compact/swap_fill.hpp",
     "index_t at = all + before[t];", "index_t at = before[t];", on_compact)
+bug("Kernels leave the order of slots to come as the CPU does", "left as it was", "cuda/compact/swap_fill.hpp",
+    "index_t k = count + t; k < length", "index_t k = length + t; k < length", on_compact)
+bug("A row without room for its selection keeps its order", "it becomes that of the slots", "cuda/compact/swap_fill.hpp",
+    "task.kept.has(row.index) ? task.cache.length(row) : 0", "task.cache.length(row)", on_compact)
 bug("The i-th survivor goes into the i-th hole", "into the last first", "cuda/compact/swap_fill.hpp",
     "if (moved) place[t] = b.template load<index_t>(t, to.holes + i);",
     "if (moved) place[t] = b.template load<index_t>(t, to.holes + least(holes, count) - 1 - i);",
