@@ -4,7 +4,6 @@
 #include <kvevict/core/status.hpp>
 #include <kvevict/view/cache.hpp>
 #include <kvevict/view/strided.hpp>
-#include <limits>
 #include <type_traits>
 
 namespace kvevict {
@@ -116,8 +115,7 @@ struct position_view {
                                                            index_t length) const {
     if (data == nullptr) return length;  // the check that follows says so
     if (tokens_seen != nullptr) return tokens_seen[row.layer * shape.seqs + row.seq];
-    constexpr index_t most = std::numeric_limits<index_t>::max() - 1;
-    return least(of(row)(length - 1), most) + 1;
+    return least(of(row)(length - 1), most_slots) + 1;  // what is beyond is refused
   }
   [[nodiscard]] constexpr status check(const cache_shape& shape, const row_id& row, index_t length) const {
     if (data == nullptr) return {status_code::bad_pointer, "positions", "the positions are null"};
