@@ -41,7 +41,9 @@ status append(const cpu<Executor>& on, const Added& added, const To& to, const s
     if (!fits)
       return {status_code::small_output, "to", "a row of the destination is full",
               (static_cast<offset_t>(length) + more) * detail::entry_bytes(to)};
-    if (!detail::has_blocks(to.keys(), row, length, length + more))
+    bool held = detail::has_blocks(to.keys(), row, length, length + more);
+    if constexpr (cache_with_values<To>) held = held && detail::has_blocks(to.values(), row, length, length + more);
+    if (!held)
       return {status_code::bad_shape, "to", "a row's new slots lie in blocks that its block table does not name"};
   }
   const auto cost = [&](index_t r) { return 1 + added.length(shape.row(r)); };
