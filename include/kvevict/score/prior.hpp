@@ -11,7 +11,7 @@ namespace kvevict::score {
 ///
 /// Reads value norms where given, else the values. Our choices, which the paper leaves open: centred pool of width 5
 /// with zero padding counted; the maximum is over the row (one kv_head). A row whose values are all zero keeps its
-/// scores.
+/// scores. A squared norm that no float holds makes its neighbourhood NaN, which goes first, and all other priors 0.
 struct value_prior {
   static constexpr const char* spelling = "on";
   static constexpr bool reduces_group = false;
