@@ -38,14 +38,15 @@ case $way in
   add_subdirectory) configure "$here/subdirectory" -DKVEVICT="$source" && build ;;
   pkg_config) pkg_config cpu "$installed/share/pkgconfig:$installed/lib/pkgconfig" ;;
   directories)  # relative ones are found after a move
-    for directories in "include/kv share" "inc/kv usr/share" "$work/absolute share"; do
+    absolute=$(mktemp -d)  # CMake refuses one in the source's own folder
+    trap 'rm -rf "$absolute"' EXIT
+    for directories in "include/kv share" "inc/kv usr/share" "$absolute/kv share"; do
       read -r headers data <<<"$directories"
       install -DCMAKE_INSTALL_INCLUDEDIR="$headers" -DCMAKE_INSTALL_DATADIR="$data"
       rm -rf "$work/moved"
       mv "$work/installed" "$work/moved"
       find_package kvevict "$work/moved/${data%share}"
       pkg_config kvevict "$work/moved/$data/pkgconfig"
-      rm -rf "$work/absolute"
     done
     ;;
   without_eigen)

@@ -115,7 +115,8 @@ struct position_view {
                                                            index_t length) const {
     if (data == nullptr) return length;  // the check that follows says so
     if (tokens_seen != nullptr) return tokens_seen[row.layer * shape.seqs + row.seq];
-    return least(of(row)(length - 1), most_slots) + 1;  // what is beyond is refused
+    const index_t last = of(row)(length - 1);
+    return last < 0x7fffffff ? last + 1 : last;  // after that one no token could be counted, and it is refused
   }
   [[nodiscard]] constexpr status check(const cache_shape& shape, const row_id& row, index_t length) const {
     if (data == nullptr) return {status_code::bad_pointer, "positions", "the positions are null"};
