@@ -85,8 +85,10 @@ int main(int argc, char** argv) try {
   app.add_option("--backend", backend,
                  "cpu (default), or cuda: run on the device as well and say how far the two agree; slots, figures and "
                  "times are then the device's");
-  app.add_option("--selection", selection_path,
-                 "write the retained slots: {SPEC: {LAYER: [[slots of head 0], ...]}}; after --decode, positions");
+  app.add_option(
+      "--selection", selection_path,
+      "write the retained slots: {SPEC: {LAYER: [[slots of head 0], ...]}}; after --decode, positions; policies that "
+      "cannot run are left out");
   app.add_option("--json", json_path, "write the figures of the table");
   app.add_option("--pictures", pictures_path, "draw pictures and index.html into this folder");
   try {

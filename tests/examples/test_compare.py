@@ -278,6 +278,9 @@ class Compare(unittest.TestCase):
         done = self.run_compare(self.file, "--budget", 16)  # window 32 is more than 16 slots
         self.assertIn("not run", done.stdout)
         self.assertIn("knorm", done.stdout)
+        self.assertIn("a plain copy", done.stdout)
+        none = self.run_compare(self.file, "--budget", 16, "--policy", "snapkv", code=2)
+        self.assertNotIn("a plain copy", none.stdout)  # nothing was timed
 
     def test_the_cpu_is_the_default_backend(self):
         policies = ("--budget", 16, "--policy", "knorm", "--policy", "ada_h2o")
